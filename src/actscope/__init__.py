@@ -1,0 +1,1 @@
+"""actscope: know, prove and change what happens inside a neural network."""

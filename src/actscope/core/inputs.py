@@ -1,0 +1,39 @@
+"""What goes into a subject and what comes out.
+
+Letters: b batch, t tokens.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from actscope.core.site import Site
+
+TEXT, SPECIAL = 0, 1  # roles of a token
+
+
+class Inputs(NamedTuple):
+    """A batch for a subject. Padding is explicit: `mask` is False where there is no token."""
+
+    ids: Tensor | None = None  # Int[b t]
+    pixels: Tensor | None = None
+    embeds: Tensor | None = None  # Float[b t d], in place of ids
+    mask: Tensor | None = None  # Bool[b t]; None: every position is a token
+    positions: Tensor | None = None  # Int[b t]; None: 0, 1, 2... from the first real token
+    roles: Tensor | None = None  # Int[b t]: TEXT, or SPECIAL for tokens that stand for no text
+    document: Tensor | None = None  # Int[b t]: number of the packed document; attention never crosses it
+    decoder: Tensor | None = None
+    offsets: Tensor | None = None  # Int[b t 2]: character span of each token in its text
+
+    def to(self, device: str) -> "Inputs":
+        return Inputs(*(None if value is None else value.to(device) for value in self))
+
+
+class Run(NamedTuple):
+    """What one call of `subject.run` gives. A read returns what stands there after the writes."""
+
+    logits: Tensor | None  # Float[b t vocab]; None where the run stopped before the end
+    acts: Mapping[Site, Tensor]  # exactly the sites asked for
+    valid: Mapping[Site, Tensor] = {}  # sites that not every token reaches (experts): Bool[b t]
+    cache: Any = None

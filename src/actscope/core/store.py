@@ -1,0 +1,60 @@
+"""Where captured activations live, as the rest of the package sees it.
+
+Letters: n rows, b sequences, d width of a site.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Int
+from torch import Tensor
+
+from actscope.core.batch import Batch
+from actscope.core.inputs import Inputs
+from actscope.core.site import Port
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Activations of a corpus. Rows stand in corpus order; special tokens have no row unless capture was told to."""
+
+    ports: Mapping[Port, int]  # port -> width
+    subjects: Mapping[str, str]  # alias -> fingerprint of the subject read
+    documents: Mapping[int, str]  # number -> id of every document captured
+
+    def __len__(self) -> int:
+        """Rows."""
+        ...
+
+    def batches(self, ports: Iterable[Port], size: int, *, seed: int | None = None, start: int = 0) -> Iterator[Batch]:
+        """One pass in batches of `size` (the last may be short), from batch number `start` on. seed=None: corpus
+        order. A seed: a permutation that is a pure function of (store, seed)."""
+        ...
+
+    def rows(self, index: Int[Tensor, " n"], ports: Iterable[Port]) -> Batch:
+        """The given rows, in the order given."""
+        ...
+
+    def tokens(self, where: Int[Tensor, "n 2"], before: int, after: int) -> Int[Tensor, "n window"]:
+        """Token ids around each place; -1 beyond the document's ends."""
+        ...
+
+    def sequences(self, size: int, documents: Iterable[int] | None = None) -> Iterator[tuple[Inputs, Int[Tensor, "b 2"]]]:
+        """The sequences as they were run, `size` at a time, special tokens included, with the (document, position of
+        its first token) of each; only those of `documents` when given."""
+        ...
+
+    @property
+    def text(self) -> tuple[Int[Tensor, " n"], Int[Tensor, "n 2"]]:
+        """(token id, where) of every row."""
+        ...
+
+
+def split_documents(store: Store, parts: int, *, seed: int = 0) -> list[list[int]]:
+    """The store's documents in `parts` disjoint groups, by a hash of each document's id: stable under reordering."""
+    groups: list[list[int]] = [[] for _ in range(parts)]
+    for number, name in store.documents.items():
+        digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+        groups[int.from_bytes(digest[:8], "big") % parts].append(number)
+    return groups

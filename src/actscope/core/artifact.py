@@ -135,7 +135,8 @@ def pack(value: object, tensors: dict[str, Tensor]) -> object:
     if isinstance(value, tuple | list):
         return {"$tuple" if isinstance(value, tuple) else "$list": [pack(item, tensors) for item in value]}
     raise BadInput(
-        f"A {type(value).__name__} cannot be saved ({value!r:.80}); expected numbers, strings, sites, tensors and actscope's own values."
+        f"A {type(value).__name__} cannot be saved ({value!r:.80}); expected numbers, strings, sites, tensors "
+        "and actscope's own values."
     )
 
 

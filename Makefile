@@ -1,0 +1,54 @@
+# demo test test-full check bench docs: every verb sets up .venv first, once per change of pyproject.toml or constraints.txt.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+READY := .venv/ready
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test test-full check format bench bench-recovery docs picture system clean
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; give it with PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	touch $(READY)
+
+demo: $(READY)
+	$(BIN)/actscope demo
+
+# Browser tests drive the system's chromium.
+system:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq chromium >/dev/null; \
+	  else sudo apt-get update -qq && sudo apt-get install -y -qq chromium >/dev/null; fi; }
+
+test: $(READY) system
+	$(BIN)/python -m pytest -m "not full and not gpu"
+
+test-full: $(READY) system
+	$(BIN)/python -m pytest -m "not gpu"
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/basedpyright
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: bench-recovery
+
+bench-recovery: $(READY)
+	$(BIN)/python -m benchmarks.recovery
+
+# The pages of docs/ are plain Markdown; this runs every Python example in them and in the README.
+docs: $(READY)
+	$(BIN)/python -m pytest tests/test_docs.py
+
+# Draws the pictures of the README again from the last `make demo`.
+picture: $(READY) system
+	$(BIN)/python docs/screenshot.py runs/demo/report.html docs/images/report.png
+
+clean:
+	rm -rf .venv runs .pytest_cache .ruff_cache .hypothesis .import_linter_cache

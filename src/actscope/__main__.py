@@ -1,0 +1,3 @@
+from actscope.cli import run
+
+run()

@@ -1,0 +1,55 @@
+"""One file a verb: its function's signature is the flags, its docstring the help.
+
+Exit codes: 0 done, 2 usage, 3 bad input, 4 interrupted and saved, 5 disk full, 6 integrity failure.
+"""
+
+import errno
+import sys
+from collections.abc import Sequence
+
+from actscope.core import methods
+from actscope.core.errors import ActscopeError, Interrupted
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code; errors a user can meet end in one sentence on stderr."""
+    import cyclopts
+    from rich.console import Console
+
+    from actscope.core.progress import graceful
+
+    app = cyclopts.App(name="actscope", help="Know, prove and change what happens inside a neural network.", version=_version)
+    for verb in methods.names("cli"):
+        app.command(f"actscope.cli.{verb}:{verb}", name=verb.replace("_", "-"))
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    errors = Console(stderr=True, soft_wrap=True)
+    try:
+        with graceful():
+            app(given, exit_on_error=False, print_error=False, result_action="return_value")
+        return 0
+    except cyclopts.CycloptsError as error:
+        errors.print(f"actscope: {error}", style="red", markup=False, highlight=False)
+        errors.print(f"Type `actscope {given[0] if given else ''} --help` for what it takes.".replace("  ", " "), markup=False)
+        return 2
+    except ActscopeError as error:
+        errors.print(f"actscope: {error}", style="red", markup=False, highlight=False)
+        return error.exit_code
+    except KeyboardInterrupt:
+        errors.print("actscope: stopped; what was committed is intact.", markup=False)
+        return Interrupted.exit_code
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        errors.print(f"actscope: no room left on the disk ({error}). What was committed is intact.", markup=False)
+        return 5
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("actscope")
+
+
+def run() -> None:
+    """The console script."""
+    sys.exit(main())

@@ -54,9 +54,21 @@ def test_only_the_one_writer_writes_files(path: Path):
             continue
         assert called not in WRITERS, f"line {node.lineno}: {called}; write through actscope.core.files"
         if called == "open" and owner in ("", "io", "gzip", "Path") and len(node.args) + len(node.keywords) > 1:
-            modes = [arg.value for arg in [*node.args[1:], *(k.value for k in node.keywords if k.arg == "mode")] if isinstance(arg, ast.Constant)]
-            assert not any(isinstance(mode, str) and set(mode) & set("wax+") for mode in modes), f"line {node.lineno} opens for writing"
-        assert (owner, called) not in {("torch", "save"), ("torch", "load"), ("json", "dump"), ("np", "save"), ("numpy", "save")}
+            modes = [
+                arg.value
+                for arg in [*node.args[1:], *(k.value for k in node.keywords if k.arg == "mode")]
+                if isinstance(arg, ast.Constant)
+            ]
+            assert not any(isinstance(mode, str) and set(mode) & set("wax+") for mode in modes), (
+                f"line {node.lineno} opens for writing"
+            )
+        assert (owner, called) not in {
+            ("torch", "save"),
+            ("torch", "load"),
+            ("json", "dump"),
+            ("np", "save"),
+            ("numpy", "save"),
+        }
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
@@ -67,7 +79,7 @@ def test_no_error_is_swallowed_and_no_name_says_nothing(path: Path):
             assert not all(isinstance(line, ast.Pass | ast.Continue) for line in node.body), f"line {node.lineno}"
             assert node.type is not None, f"line {node.lineno}: a bare except"
         if isinstance(node, ast.ImportFrom):
-            assert not (node.module == "__future__"), "from __future__ import annotations blinds jaxtyping"
+            assert node.module != "__future__", "from __future__ import annotations blinds jaxtyping"
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if "cli" not in path.parts], ids=name)
@@ -81,7 +93,9 @@ def test_a_method_file_offers_exactly_one_name(room: str):
     methods = [path for path in sorted((PACKAGE / room).glob("*.py")) if not path.stem.startswith("_")]
     assert methods, f"the room {room} is empty"
     for path in methods:
-        public = [node for node in tree(path).body if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__"]
+        public = [
+            node for node in tree(path).body if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__"
+        ]
         assert len(public) == 1 and len(ast.literal_eval(public[0].value)) == 1, f"{name(path)}: __all__ must hold one name"
 
 
@@ -130,7 +144,11 @@ def test_nothing_that_must_not_be_committed_is_tracked():
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
         pytest.fail("the tests run from a git checkout; git ls-files failed: " + listed.stderr)
-    bad = [file for file in listed.stdout.split() if re.search(r"\.(pkl|pickle|pt|pth|bin|joblib|whl|so|pyc)$|(^|/)uv\.lock$", file)]
+    bad = [
+        file
+        for file in listed.stdout.split()
+        if re.search(r"\.(pkl|pickle|pt|pth|bin|joblib|whl|so|pyc)$|(^|/)uv\.lock$", file)
+    ]
     assert not bad, bad
 
 

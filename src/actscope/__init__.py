@@ -44,7 +44,7 @@ _PUBLIC = {
     "score": "scores._all",
     "wrap": "subjects.module",
 }
-__all__ = list(_PUBLIC)  # noqa: PLE0605
+__all__ = list(_PUBLIC)
 
 
 def __getattr__(name: str) -> object:

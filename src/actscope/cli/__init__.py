@@ -3,9 +3,11 @@
 Exit codes: 0 done, 2 usage, 3 bad input, 4 interrupted and saved, 5 disk full, 6 integrity failure.
 """
 
+import ast
 import errno
 import sys
 from collections.abc import Sequence
+from importlib.resources import files
 
 from actscope.core import methods
 from actscope.core.errors import ActscopeError, Interrupted
@@ -20,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     app = cyclopts.App(name="actscope", help="Know, prove and change what happens inside a neural network.", version=_version)
     for verb in methods.names("cli"):
-        app.command(f"actscope.cli.{verb}:{verb}", name=verb.replace("_", "-"))
+        app.command(f"actscope.cli.{verb}:{verb}", name=verb, help=_summary(verb))
     given = list(sys.argv[1:] if arguments is None else arguments)
     errors = Console(stderr=True, soft_wrap=True)
     try:
@@ -29,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except cyclopts.CycloptsError as error:
         errors.print(f"actscope: {error}", style="red", markup=False, highlight=False)
-        errors.print(f"Type `actscope {given[0] if given else ''} --help` for what it takes.".replace("  ", " "), markup=False)
+        verb = f" {given[0]}" if given and given[0] in methods.names("cli") else ""
+        errors.print(f"Type `actscope{verb} --help` for what it takes.", markup=False)
         return 2
     except ActscopeError as error:
         errors.print(f"actscope: {error}", style="red", markup=False, highlight=False)
@@ -42,6 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         errors.print(f"actscope: no room left on the disk ({error}). What was committed is intact.", markup=False)
         return 5
+
+
+def _summary(verb: str) -> str:
+    """The first line of a verb's docstring, read without importing the verb."""
+    for node in ast.parse(files("actscope.cli").joinpath(f"{verb}.py").read_text()).body:
+        if isinstance(node, ast.FunctionDef) and node.name == verb:
+            return (ast.get_docstring(node) or "").split("\n")[0]
+    return ""
 
 
 def _version() -> str:

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from importlib.resources import files
 
-from actscope.core import methods
 from actscope.core.errors import ActscopeError, Interrupted
+from actscope.core.methods import names
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from actscope.core.progress import graceful
 
     app = cyclopts.App(name="actscope", help="Know, prove and change what happens inside a neural network.", version=_version)
-    for verb in methods.names("cli"):
+    for verb in names("cli"):
         app.command(f"actscope.cli.{verb}:{verb}", name=verb, help=_summary(verb))
     given = list(sys.argv[1:] if arguments is None else arguments)
     errors = Console(stderr=True, soft_wrap=True)
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except cyclopts.CycloptsError as error:
         errors.print(f"actscope: {error}", style="red", markup=False, highlight=False)
-        verb = f" {given[0]}" if given and given[0] in methods.names("cli") else ""
+        verb = f" {given[0]}" if given and given[0] in names("cli") else ""
         errors.print(f"Type `actscope{verb} --help` for what it takes.", markup=False)
         return 2
     except ActscopeError as error:

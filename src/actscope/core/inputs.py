@@ -25,6 +25,8 @@ class Inputs(NamedTuple):
     document: Tensor | None = None  # Int[b t]: number of the packed document; attention never crosses it
     decoder: Tensor | None = None
     offsets: Tensor | None = None  # Int[b t 2]: character span of each token in its text
+    sees: Tensor | None = None  # Bool[b t t]: which tokens each one attends to, in place of the causal rule; needs positions.
+    # With it several continuations share one prefix in one row, and a row may be longer than the context: positions may not.
 
     def to(self, device: str) -> "Inputs":
         return Inputs(*(None if value is None else value.to(device) for value in self))

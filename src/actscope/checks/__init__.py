@@ -1,0 +1,1 @@
+"""The public contract suites: what every subject, store, dictionary, intervention and task must do."""

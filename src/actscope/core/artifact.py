@@ -89,6 +89,10 @@ def open(path: Path | str) -> object:
     """What was saved: a Dictionary, a store, or the values. Every file is checked against its hash."""
     path = Path(path)
     manifest = read_manifest(path)
+    if manifest["kind"] == "fit":
+        raise BadInput(f"{path} holds a fit that is not finished; run the command that began it again and it goes on.")
+    if manifest["kind"] in ("checkpoint", "trained"):
+        raise BadInput(f"{path} holds a {manifest['kind']} state, which only the command that made it can use.")
     if manifest["kind"] == "store":
         return methods.find("stores", "disk")(path)  # type: ignore[operator]
     tensors: dict[str, Tensor] = {}

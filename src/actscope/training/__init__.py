@@ -1,0 +1,1 @@
+"""The one loop that trains: dictionaries, organisms, probes, adapters."""

@@ -1,0 +1,251 @@
+"""The one loop. It knows `Trainable` and `Solved`, and no method's name."""
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from actscope.core import artifact, files, methods
+from actscope.core.dictionary import Dictionary, Solved, Trainable
+from actscope.core.errors import Interrupted, NotFinite
+from actscope.core.progress import Progress, quiet, stop_requested
+from actscope.training.checkpoint import Checkpoints
+from actscope.training.descent import Descent, Handwritten
+from actscope.training.feed import Cursor, Feed
+from actscope.training.plan import Plan
+from actscope.training.schedule import rate
+
+T = TypeVar("T")
+SECONDS_BETWEEN_CHECKPOINTS = 30.0
+SKIPS_ALLOWED = 10  # batches without a finite loss; beyond these, and 1 in 100, the run is stopped
+DIVERGED = 1e3  # times the first loss
+
+
+def fit(trainable: T, source: Any, plan: Plan, *, out: Path | str | None = None, progress: Progress = quiet) -> T:
+    """Train `trainable` on `source` as `plan` says, and return it.
+
+    trainable: a `Trainable`, or a `Solved` dictionary, whose own algorithm runs.
+    source: a Store for dictionaries, read at their ports; for others anything with `batches(size, *, seed, start)`, which
+        gives batches from number `start` on in an order that depends on the seed alone, without end or pass by pass.
+    out: a folder for checkpoints and the result. The same call again goes on from the last checkpoint, to bitwise the
+        result of an uninterrupted run (on CPU); when it is finished already the result is loaded. None: no files.
+    Raises NotFinite when losses stop being finite or grow without bound, naming the last good checkpoint; Interrupted when
+    asked to stop, after committing; BadInput when `out` holds a run with other settings; EmptyCorpus; DiskFull.
+    """
+    ports = list(dict.fromkeys([*trainable.reads, *trainable.writes])) if isinstance(trainable, Dictionary) else []
+    feed = Feed(source, plan, ports)
+    identity = _identity(trainable, feed, plan)
+    kept = None if out is None else Checkpoints(out, identity)
+    record: dict[str, Any] = {**identity, "threads": torch.get_num_threads() if kept is None else kept.threads}
+    if isinstance(trainable, nn.Module):
+        trainable.to(plan.device, getattr(torch, plan.dtype)).train()
+    if kept is not None and kept.finished:
+        _restore(trainable, kept.final())
+    else:
+        with _same_machine(plan, record["threads"]):
+            if isinstance(trainable, Solved):
+                trainable.solve(lambda: _one_pass(feed, plan))
+            else:
+                record.update(_Loop(trainable, feed, plan, kept, progress).run())  # type: ignore[arg-type]
+    if isinstance(trainable, Dictionary):
+        trainable.subject = feed.source.subjects.get(ports[0].subject, "")
+    if isinstance(trainable, nn.Module):
+        trainable.eval()
+    if kept is not None and not kept.finished:
+        _save(trainable, kept.out, record)
+    if kept is not None:
+        kept.clear()
+    return trainable
+
+
+class _Loop:
+    """A run in progress: what it trains, where the data stands, and what it has seen so far."""
+
+    def __init__(self, trainable: Trainable, feed: Feed, plan: Plan, kept: Checkpoints | None, progress: Progress):
+        self.trainable, self.feed, self.plan, self.kept, self.progress = trainable, feed, plan, kept, progress
+        self.step, self.cursor = 0, Cursor()
+        self.history: list[dict[str, float]] = []
+        self.sums: dict[str, Tensor] = {}  # of the losses since the last line of history
+        self.skipped = torch.zeros((), device=plan.device)
+        self.between = max(1, min(20, feed.steps // 50))  # steps between lines of history
+
+    def run(self) -> dict[str, Any]:
+        """All the steps that are left; returns {"losses", "skipped"}."""
+        saved = None if self.kept is None else self.kept.latest()
+        if saved is None:
+            first, _ = next(self.feed.batches(self.cursor))
+            self.trainable.begin(self._here(first))
+        fused = self.trainable.fused(self.plan)
+        self.descent = Descent(self.trainable, self.plan.clip) if fused is None else Handwritten(fused)
+        if saved is not None:
+            self._resume(saved.tensors, saved.values)
+        committed = time.monotonic()
+        left = itertools.islice(self.feed.batches(self.cursor), self.feed.steps - self.step)
+        for batch, cursor in left:
+            self._one(self._here(batch))
+            self.cursor = cursor
+            due = self.step % self.plan.every == 0 if self.plan.every else time.monotonic() - committed > _seconds()
+            if self.kept is not None and due:
+                self._commit()
+                committed = time.monotonic()
+            if stop_requested() and self.step < self.feed.steps:
+                self._stop()
+            files.fault_point("fit.step")
+        return {"losses": self.history, "skipped": int(self.skipped)}
+
+    def _one(self, batch: Any) -> None:
+        lr = rate(self.plan, self.step, self.feed.steps)
+        losses, bad = self.descent.step(batch, lr, self.step / self.feed.steps)
+        self.step += 1
+        self.trainable.after_step(self.step / self.feed.steps)
+        self.skipped = self.skipped + bad
+        good = {**losses, "_good": torch.ones_like(bad)}
+        for name, loss in good.items():
+            value = torch.where(bad > 0, 0.0, loss.float())
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        if self.step % self.between == 0 or self.step == self.feed.steps:
+            self._line()
+
+    def _line(self) -> None:
+        """Read the losses off the device, judge them, and say where the run is."""
+        sums = {name: float(value) for name, value in self.sums.items()}
+        self._judge(sums)
+        if sums["_good"] > 0:
+            line = {name: value / sums["_good"] for name, value in sums.items() if name != "_good"}
+            self.history.append({"step": self.step, **line})
+            self.sums = {}
+        last = self.history[-1] if self.history else {}
+        note = " ".join(f"{name} {value:.4g}" for name, value in last.items() if name != "step")
+        self.progress(self.step, self.feed.steps, note)
+
+    def _judge(self, sums: dict[str, float]) -> None:
+        """Raise NotFinite when too many batches were skipped or the loss has left the ground."""
+        kept = "nothing was saved (no out=)" if self.kept is None else self.kept.newest()
+        skipped = int(self.skipped)
+        if skipped > SKIPS_ALLOWED + self.step // 100:
+            raise NotFinite(
+                f"{skipped} of {self.step} batches had no finite loss or gradient; look for NaN in the rows, or lower "
+                f"Plan(lr={self.plan.lr:g}); {kept}."
+            )
+        loss = sums["loss"] / max(sums["_good"], 1)
+        first = self.history[0]["loss"] if self.history else math.inf
+        if loss > DIVERGED * max(abs(first), 1e-3):
+            raise NotFinite(
+                f"The loss went from {first:.4g} to {loss:.4g} by step {self.step}: training diverged; lower "
+                f"Plan(lr={self.plan.lr:g}); {kept}."
+            )
+
+    def _stop(self) -> None:
+        where = f"Stopped after {self.step} of {self.feed.steps} steps"
+        if self.kept is None:
+            raise Interrupted(f"{where}; nothing was saved, for no out= was given.")
+        self._commit()
+        raise Interrupted(f"{where}, saved in {self.kept.out}; the same command goes on from there.")
+
+    def _commit(self) -> None:
+        if self.kept is None:
+            return
+        self._judge({"loss": 0.0, "_good": 1.0, **{name: float(value) for name, value in self.sums.items()}})
+        tensors = {f"model.{name}": value for name, value in self.trainable.state().items()}
+        tensors |= {f"descent.{name}": value for name, value in self.descent.state().items()}
+        tensors |= {f"sums.{name}": value for name, value in self.sums.items()}
+        tensors |= {f"random.{name}": value for name, value in _random_state(self.plan.device).items()}
+        values = {"cursor": list(self.cursor), "history": self.history, "skipped": int(self.skipped)}
+        self.kept.commit(self.step, tensors, values)
+
+    def _resume(self, tensors: dict[str, Tensor], values: dict) -> None:
+        def part(of: str) -> dict[str, Tensor]:
+            return {name.removeprefix(of + "."): value.clone() for name, value in tensors.items() if name.startswith(of + ".")}
+
+        self.trainable.load(part("model"))
+        self.descent.load(part("descent"))
+        self.sums = {name: value.to(self.plan.device) for name, value in part("sums").items()}
+        _set_random_state(part("random"))
+        self.step, self.cursor, self.history = values["step"], Cursor(*values["cursor"]), values["history"]
+        self.skipped = torch.tensor(float(values["skipped"]), device=self.plan.device)
+
+    def _here(self, batch: Any) -> Any:
+        return _placed(batch, self.feed, self.plan)
+
+
+def _placed(batch: Any, feed: Feed, plan: Plan) -> Any:
+    if feed.is_store:
+        return batch.to(plan.device, getattr(torch, plan.dtype))
+    return batch.to(plan.device) if hasattr(batch, "to") else batch
+
+
+def _one_pass(feed: Feed, plan: Plan) -> Iterator[Any]:
+    """The rows the plan asks for, once, in a fixed order: what a Solved method sees each time it looks."""
+    if plan.rows is None:
+        batches = feed.source.batches(feed.ports, feed.size, seed=None)
+    else:
+        batches = (batch for batch, _ in itertools.islice(feed.batches(Cursor()), feed.steps))
+    return (_placed(batch, feed, plan) for batch in batches)
+
+
+def _identity(trainable: object, feed: Feed, plan: Plan) -> dict[str, object]:
+    """What must be the same for a run to be resumed, as JSON."""
+    what: dict[str, object] = {"type": type(trainable).__name__, "settings": getattr(trainable, "settings", None)}
+    if isinstance(trainable, Dictionary):
+        what["type"] = methods.name_of("dictionaries", trainable)
+        what["latents"] = trainable.n_latents
+        what["writes"] = {str(port): width for port, width in trainable.writes.items()}
+        what["reads"] = {str(port): width for port, width in trainable.reads.items()}
+    planned = {name: str(v) if v == math.inf else v for name, v in dataclasses.asdict(plan).items() if name != "every"}
+    identity = {"trainable": what, "plan": planned, "source": feed.identity}
+    return json.loads(json.dumps(identity, allow_nan=False))
+
+
+def _restore(trainable: Any, tensors: dict[str, Tensor]) -> None:
+    if hasattr(trainable, "load"):
+        trainable.load(tensors)
+    else:
+        trainable.load_state_dict(tensors)
+
+
+def _save(trainable: Any, out: Path, record: dict[str, Any]) -> None:
+    """The finished thing in place of the run's own manifest."""
+    if isinstance(trainable, Dictionary):
+        artifact.save(trainable, out, fit=record)
+        return
+    digest = files.write_tensors(out / "state.safetensors", trainable.state())
+    artifact.commit(out, {"kind": "trained", "files": {"state.safetensors": digest}, "extra": {"fit": record}})
+
+
+def _seconds() -> float:
+    return SECONDS_BETWEEN_CHECKPOINTS
+
+
+@contextlib.contextmanager
+def _same_machine(plan: Plan, threads: int) -> Iterator[None]:
+    """The thread count the run began with, for sums depend on it, and a generator of its own for whatever draws."""
+    before = torch.get_num_threads()
+    cuda = [torch.device(plan.device)] if plan.device.startswith("cuda") else []
+    torch.set_num_threads(threads)
+    try:
+        with torch.random.fork_rng(devices=cuda):
+            torch.manual_seed(plan.seed)
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _random_state(device: str) -> dict[str, Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    if device.startswith("cuda"):
+        state["cuda"] = torch.cuda.get_rng_state(torch.device(device))
+    return state
+
+
+def _set_random_state(state: dict[str, Tensor]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"])

@@ -6,13 +6,13 @@ import signal
 
 import pytest
 import torch
+from tests.training._toys import Endless, Line
 
 from actscope.core.errors import BadInput, EmptyCorpus, Interrupted, NotFinite, UsageError
 from actscope.core.progress import graceful
 from actscope.training.fit import fit
 from actscope.training.plan import Plan
 from actscope.training.schedule import rate
-from tests.training._toys import Endless, Line
 
 PLAN = Plan(rows=60 * 16, batch=16, lr=1e-2, seed=3, every=7)
 

@@ -1,7 +1,7 @@
 """Where a run stands, on disk: it can be killed at any moment and goes on from its last committed step.
 
-    OUT/manifest.json             kind "fit" while the run lasts; the finished thing's own manifest afterwards
-    OUT/checkpoints/step-000064/  manifest.json (the commit) + state.safetensors; the last two are kept
+OUT/manifest.json             kind "fit" while the run lasts; the finished thing's own manifest afterwards
+OUT/checkpoints/step-000064/  manifest.json (the commit) + state.safetensors; the last two are kept
 """
 
 import shutil
@@ -46,7 +46,8 @@ class Checkpoints:
         other = _differences(fit, {**fit, **identity}, "")
         if other:
             raise BadInput(
-                f"{self.out} holds a fit with other settings: {'; '.join(other)}. Use the same settings to go on, or another folder."
+                f"{self.out} holds a fit with other settings: {'; '.join(other)}. "
+                "Use the same settings to go on, or another folder."
             )
         for path in [self.out, *self.folder.glob("step-*")]:
             files.remove_leftovers(path)

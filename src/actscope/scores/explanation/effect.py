@@ -1,0 +1,278 @@
+"""What a latent does to the model's next tokens, with controls at the same places."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from actscope.core.dictionary import Dictionary
+from actscope.core.errors import BadInput, Interrupted, WrongSubject
+from actscope.core.explanation import Explanation
+from actscope.core.predicate import TokenText
+from actscope.core.progress import Progress, quiet, stop_requested
+from actscope.core.score import Score
+from actscope.core.site import Site
+from actscope.core.store import Store
+from actscope.core.subject import Subject
+from actscope.scores._parts.paired import Paired, holm, paired
+from actscope.scores._parts.spots import Firing, Spots, choose, others_active, sequences_of
+from actscope.scores._parts.variants import Vectors, run_variants
+
+__all__ = ["effect"]
+
+_RESOLUTION = 1e-5  # nats: what float32 logits resolve
+_OPERATIONS = (("ablate", -1), ("steer", 1))  # name, the sign that is expected
+
+
+def effect(
+    explanations: Sequence[Explanation],
+    dictionary: Dictionary,
+    subject: Subject,
+    store: Store,
+    *,
+    select: Iterable[int],
+    report: Iterable[int],
+    positions: int = 64,
+    targets: int = 5,
+    controls: int = 20,
+    dose: float = 0.95,
+    level: float = 0.05,
+    resamples: int = 20_000,
+    seed: int = 0,
+    progress: Progress = quiet,
+) -> list[Explanation]:
+    """Ablate each explained latent and steer with it, and measure what that does to the tokens its meaning predicts.
+
+    1. Target, on the documents `select`: at up to `positions` places where the latent is active and its rule holds, take
+       value * atom out of the site the dictionary writes. The target is the (up to `targets`) next tokens whose
+       probability falls most on average.
+    2. Effect, on the documents `report`: at up to `positions` places where the latent is active, from as many documents
+       as there are, the change in the log of the target's summed probability, in nats: "ablate" takes value * atom
+       out, "steer" adds the latent's `dose` quantile of activation (over `select`) * atom.
+    3. Controls, at the same places, the same operation scaled to the same norm: (a) `controls` random directions, drawn
+       anew at every place, (b) up to `controls` other latents active there, along their own atoms.
+    4. Interval: studentized bootstrap over documents of effect - mean control, each document a pair, once against (a)
+       and once against (b); the one that is further from showing an effect is the one reported. Two-sided, its level
+       corrected by Holm's step-down over both operations of all explanations.
+
+    The k-th explanation comes back with the scores "ablate" and "steer" (value: the effect; control: the mean control
+    behind the interval; n: documents; parts: p (corrected), caused, dose, control_random, control_latents, positions)
+    and the target's tokens as evidence. `caused` is 1 where the interval excludes 0 on the expected side (ablation
+    lowers the target's probability, steering raises it), the same interval of the effect alone does so too (else a
+    control that moves the other way would count for the latent), and the effect is above what float32 resolves. A
+    latent with fewer than 12 documents has no interval and caused 0.
+
+    Raises BadInput when the documents overlap or when the site has no way to the logits (a control that cannot act is
+    no control), and WrongSubject when the dictionary was trained on another subject.
+    """
+    select, report = sorted(set(select)), sorted(set(report))
+    _check(dictionary, subject, select, report)
+    explained = list(explanations)
+    if not explained:
+        return []
+    firing = Firing.of(dictionary, store)
+    work = _Work(explained, dictionary, subject, store, firing, positions, controls, seed, progress)
+    doses = work.quantiles(select, dose)
+    target = work.targets(select, doses, targets)
+    return work.verdicts(work.measure(report, doses, target), doses, target, level, resamples)
+
+
+def _check(dictionary: Dictionary, subject: Subject, select: list[int], report: list[int]) -> None:
+    if both := sorted(set(select) & set(report)):
+        raise BadInput(f"Documents {both[:3]} are in select and in report; the target must be fixed on other documents.")
+    if dictionary.subject and dictionary.subject != subject.fingerprint:
+        raise WrongSubject(
+            f"The dictionary was trained on the subject {dictionary.subject[:12]}, and {subject.name} is "
+            f"{subject.fingerprint[:12]}; load the subject it was trained on."
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Measured:
+    spots: Spots
+    documents: Int[Tensor, " p"]
+    change: Float[Tensor, "p 2 c"]  # nats; operation, then the latent, random directions, other latents (NaN: none)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    explanations: list[Explanation]
+    dictionary: Dictionary
+    subject: Subject
+    store: Store
+    firing: Firing
+    positions: int
+    controls: int
+    seed: int
+    progress: Progress
+
+    @property
+    def latents(self) -> list[int]:
+        return [explanation.latent for explanation in self.explanations]
+
+    @property
+    def site(self) -> Site:
+        return self.dictionary.write.site
+
+    @property
+    def atoms(self) -> Float[Tensor, "m d"]:
+        return self.dictionary.atoms[self.dictionary.write].detach().float().cpu()
+
+    def quantiles(self, documents: list[int], share: float) -> Float[Tensor, " f"]:
+        """That quantile of each latent's non-zero activations; NaN for one that never fires."""
+        inside = torch.isin(self.firing.where[:, 0], torch.tensor(documents))
+        found = []
+        for latent in self.latents:
+            value = self.firing.codes.column(latent)[inside]
+            value = value[value > 0].sort().values
+            found.append(float(value[int(share * (len(value) - 1))]) if len(value) else math.nan)
+        return torch.tensor(found)
+
+    def targets(self, documents: list[int], doses: Tensor, most: int) -> Int[Tensor, "f k"]:
+        """Each latent's target tokens; -1 where there are fewer."""
+        spots = choose(self.firing, self.latents, documents, most=self.positions, allowed=self._rules_hold(), seed=self.seed)
+        sequences, places = sequences_of(self.store, self.firing.where[spots.row])
+        scaled = spots.value[:, None] * self.atoms[torch.tensor(self.latents)[spots.feature]]
+
+        def vectors(here: Tensor) -> Tensor:
+            return torch.stack([torch.zeros_like(scaled[here]), -scaled[here]], dim=1)
+
+        change = torch.zeros(len(self.latents), self.subject.sites[Site("logits")].width)
+        counts = torch.bincount(spots.feature, minlength=len(self.latents)).clamp_min(1)
+        for here, logits in run_variants(self.subject, self.site, sequences, places, vectors, 2):
+            self._poll()
+            probability = logits.softmax(-1)
+            change.index_add_(0, spots.feature[here], probability[:, 1] - probability[:, 0])
+        fall, token = (change / counts[:, None]).topk(most, largest=False)
+        return torch.where(fall < 0, token, -1)
+
+    def _rules_hold(self) -> list[Bool[Tensor, " n"] | None]:
+        ids, where = self.store.text
+        vocabulary = tuple(self.subject.pieces(range(self.subject.sites[Site("logits")].width)))
+        text = TokenText(ids, where, vocabulary)
+        return [None if explanation.rule is None else explanation.rule.holds(text) for explanation in self.explanations]
+
+    def measure(self, documents: list[int], doses: Tensor, target: Tensor) -> _Measured:
+        """The change in log probability of the target, for every place, operation and variant."""
+        nothing: list[Tensor | None] = [None] * len(self.latents)
+        spots = choose(self.firing, self.latents, documents, most=self.positions, allowed=nothing, seed=self.seed + 1)
+        spots = _only(spots, ((target >= 0).any(1) & doses.isfinite())[spots.feature])
+        others = others_active(self.firing, spots, self.latents, self.controls, seed=self.seed)
+        where = self.firing.where[spots.row]
+        sequences, places = sequences_of(self.store, where)
+        c = 1 + 2 * self.controls
+        change = torch.full((len(spots.row), 2, c), math.nan)
+        done = 0
+        vectors = _vectors(self.atoms, torch.tensor(self.latents), spots, others, doses, self.controls, self.seed)
+        for here, logits in run_variants(self.subject, self.site, sequences, places, vectors, 1 + 2 * c):
+            self._poll()
+            log_p = _log_probability(logits, target[spots.feature[here]])
+            change[here] = (log_p[:, 1:] - log_p[:, :1]).unflatten(1, (2, c))
+            done += len(here)
+            self.progress(done, len(spots.row), "places intervened at")
+        change[:, :, 1 + self.controls :][(others < 0)[:, None].expand(-1, 2, -1)] = math.nan
+        return _Measured(spots, where[:, 0], change)
+
+    def verdicts(self, measured: _Measured, doses: Tensor, target: Tensor, level: float, resamples: int) -> list[Explanation]:
+        """Every explanation with its two scores, all intervals corrected together."""
+        self._controls_act(measured)
+        tests = []  # (against each control and against nothing, means) of every explanation and operation
+        for feature in range(len(self.explanations)):
+            here = measured.spots.feature == feature
+            for operation in range(len(_OPERATIONS)):
+                tests.append(self._test(measured.change[here, operation], measured.documents[here], resamples))
+        levels, corrected = holm([max(pair.p for pair in pairs) for pairs, _ in tests], level)
+        done = []
+        for feature, explanation in enumerate(self.explanations):
+            dose = 0.0 if doses[feature].isnan() else float(doses[feature])
+            scores = []
+            for number, (name, sign) in enumerate(_OPERATIONS):
+                test = 2 * feature + number
+                parts = {"p": corrected[test], "level": levels[test], **({"dose": dose} if name == "steer" else {})}
+                scores.append(_score(name, sign, *tests[test], levels[test], parts))
+            ids = [token for token in target[feature].tolist() if token >= 0]
+            evidence = {**explanation.evidence, "targets": self.subject.pieces(ids), "target_ids": ids}
+            done.append(dataclasses.replace(explanation, scores=(*explanation.scores, *scores), evidence=evidence))
+        return done
+
+    def _test(self, change: Tensor, documents: Tensor, resamples: int) -> tuple[list[Paired], dict[str, float]]:
+        mine = change[:, 0]
+        against = change[:, 1 : 1 + self.controls].mean(1), change[:, 1 + self.controls :].nanmean(1)
+        pairs = []
+        for control in (*against, torch.zeros_like(mine)):
+            known = control.isfinite()
+            pairs.append(paired((mine - control)[known], documents[known], resamples=resamples, seed=self.seed))
+        means = [float(part[part.isfinite()].mean()) if part.isfinite().any() else 0.0 for part in (mine, *against)]
+        return pairs, dict(zip(("effect", "random", "latents", "positions"), (*means, float(len(mine))), strict=True))
+
+    def _controls_act(self, measured: _Measured) -> None:
+        if len(measured.change) and not bool((measured.change[:, :, 1 : 1 + self.controls].abs() > 0).any()):
+            raise BadInput(
+                f"Adding random directions at {self.site} changes no logit, so effects there cannot be controlled; "
+                "fit the dictionary at a site the logits depend on."
+            )
+
+    def _poll(self) -> None:
+        if stop_requested():
+            raise Interrupted("Stopped while measuring effects; nothing of this stage is kept. Run the same command again.")
+
+
+def _only(spots: Spots, kept: Bool[Tensor, " p"]) -> Spots:
+    return Spots(spots.feature[kept], spots.row[kept], spots.value[kept])
+
+
+def _vectors(atoms: Tensor, latents: Tensor, spots: Spots, others: Tensor, doses: Tensor, controls: int, seed: int) -> Vectors:
+    """For some spots, Float[g 1+2c d]: nothing; then minus (ablate) and plus (steer) the latent, the random directions
+    and the other latents, the last two scaled to the norm of what the latent is moved by."""
+
+    def vectors(here: Tensor) -> Tensor:
+        feature = spots.feature[here]
+        mine = atoms[latents[feature]]
+        length = mine.norm(dim=-1)
+        random = torch.stack([_random(controls, atoms.shape[1], seed, spot) for spot in here.tolist()])
+        known = (others[here] >= 0)[..., None]
+        units = torch.cat([mine[:, None], random, atoms[others[here].clamp_min(0)] * known], dim=1)
+        units = torch.nn.functional.normalize(units, dim=-1)
+        ablate = (spots.value[here] * length)[:, None, None] * -units
+        steer = (doses[feature] * length)[:, None, None] * units
+        return torch.cat([torch.zeros_like(units[:, :1]), ablate, steer], dim=1)
+
+    return vectors
+
+
+def _random(n: int, d: int, seed: int, spot: int) -> Float[Tensor, "n d"]:
+    return torch.randn(n, d, generator=torch.Generator().manual_seed((seed << 32) + spot))
+
+
+def _log_probability(logits: Float[Tensor, "g v vocab"], target: Int[Tensor, "g k"]) -> Float[Tensor, "g v"]:
+    """Log of the summed probability of each row's target tokens; -1 stands for none."""
+    index = target.clamp_min(0)[:, None].expand(-1, logits.shape[1], -1)
+    found = logits.gather(2, index).masked_fill((target < 0)[:, None], -math.inf)
+    return found.logsumexp(-1) - logits.logsumexp(-1)
+
+
+def _score(name: str, sign: int, pairs: list[Paired], seen: dict[str, float], level: float, parts: dict[str, float]) -> Score:
+    bounds = [pair.interval(level) for pair in pairs]
+    reach = [sign * (low if sign > 0 else high) for low, high in bounds]  # how far inside the expected side
+    harder = 0 if reach[0] <= reach[1] else 1
+    caused = min(reach) > 0 and abs(seen["effect"]) > _RESOLUTION
+    return Score(
+        name=name,
+        definition=f"effect.{name}@1",
+        value=seen["effect"],
+        unit="nats",
+        better="higher" if sign > 0 else "lower",
+        n=pairs[harder].n,
+        interval=bounds[harder] if math.isfinite(sum(map(abs, bounds[harder]))) else None,
+        control=(seen["random"], seen["latents"])[harder],
+        parts={
+            **parts,
+            "caused": float(caused),
+            "control_random": seen["random"],
+            "control_latents": seen["latents"],
+            "positions": seen["positions"],
+        },
+    )

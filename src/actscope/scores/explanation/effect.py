@@ -17,8 +17,9 @@ from actscope.core.score import Score
 from actscope.core.site import Site
 from actscope.core.store import Store
 from actscope.core.subject import Subject
-from actscope.scores._parts.paired import Paired, holm, paired
+from actscope.scores._parts.bootstrap import holm, holm_levels
 from actscope.scores._parts.spots import Firing, Spots, choose, others_active, sequences_of
+from actscope.scores._parts.studentized import Studentized, studentized
 from actscope.scores._parts.variants import Vectors, run_variants
 
 __all__ = ["effect"]
@@ -40,7 +41,7 @@ def effect(
     controls: int = 20,
     dose: float = 0.95,
     level: float = 0.05,
-    resamples: int = 20_000,
+    draws: int = 20_000,
     seed: int = 0,
     progress: Progress = quiet,
 ) -> list[Explanation]:
@@ -77,7 +78,7 @@ def effect(
     work = _Work(explained, dictionary, subject, store, firing, positions, controls, seed, progress)
     doses = work.quantiles(select, dose)
     target = work.targets(select, doses, targets)
-    return work.verdicts(work.measure(report, doses, target), doses, target, level, resamples)
+    return work.verdicts(work.measure(report, doses, target), doses, target, level, draws)
 
 
 def _check(dictionary: Dictionary, subject: Subject, select: list[int], report: list[int]) -> None:
@@ -176,15 +177,16 @@ class _Work:
         change[:, :, 1 + self.controls :][(others < 0)[:, None].expand(-1, 2, -1)] = math.nan
         return _Measured(spots, where[:, 0], change)
 
-    def verdicts(self, measured: _Measured, doses: Tensor, target: Tensor, level: float, resamples: int) -> list[Explanation]:
+    def verdicts(self, measured: _Measured, doses: Tensor, target: Tensor, level: float, draws: int) -> list[Explanation]:
         """Every explanation with its two scores, all intervals corrected together."""
         self._controls_act(measured)
         tests = []  # (against each control and against nothing, means) of every explanation and operation
         for feature in range(len(self.explanations)):
             here = measured.spots.feature == feature
             for operation in range(len(_OPERATIONS)):
-                tests.append(self._test(measured.change[here, operation], measured.documents[here], resamples))
-        levels, corrected = holm([max(pair.p for pair in pairs) for pairs, _ in tests], level)
+                tests.append(self._test(measured.change[here, operation], measured.documents[here], draws))
+        p = torch.tensor([max(pair.p for pair in pairs) for pairs, _ in tests], dtype=torch.float64)
+        levels, corrected = (1 - holm_levels(p, 1 - level)).tolist(), holm(p).tolist()
         done = []
         for feature, explanation in enumerate(self.explanations):
             dose = 0.0 if doses[feature].isnan() else float(doses[feature])
@@ -198,13 +200,13 @@ class _Work:
             done.append(dataclasses.replace(explanation, scores=(*explanation.scores, *scores), evidence=evidence))
         return done
 
-    def _test(self, change: Tensor, documents: Tensor, resamples: int) -> tuple[list[Paired], dict[str, float]]:
+    def _test(self, change: Tensor, documents: Tensor, draws: int) -> tuple[list[Studentized], dict[str, float]]:
         mine = change[:, 0]
         against = change[:, 1 : 1 + self.controls].mean(1), change[:, 1 + self.controls :].nanmean(1)
         pairs = []
         for control in (*against, torch.zeros_like(mine)):
             known = control.isfinite()
-            pairs.append(paired((mine - control)[known], documents[known], resamples=resamples, seed=self.seed))
+            pairs.append(studentized((mine - control)[known], documents[known], draws=draws, seed=self.seed))
         means = [float(part[part.isfinite()].mean()) if part.isfinite().any() else 0.0 for part in (mine, *against)]
         return pairs, dict(zip(("effect", "random", "latents", "positions"), (*means, float(len(mine))), strict=True))
 
@@ -254,7 +256,9 @@ def _log_probability(logits: Float[Tensor, "g v vocab"], target: Int[Tensor, "g 
     return found.logsumexp(-1) - logits.logsumexp(-1)
 
 
-def _score(name: str, sign: int, pairs: list[Paired], seen: dict[str, float], level: float, parts: dict[str, float]) -> Score:
+def _score(
+    name: str, sign: int, pairs: list[Studentized], seen: dict[str, float], level: float, parts: dict[str, float]
+) -> Score:
     bounds = [pair.interval(level) for pair in pairs]
     reach = [sign * (low if sign > 0 else high) for low, high in bounds]  # how far inside the expected side
     harder = 0 if reach[0] <= reach[1] else 1

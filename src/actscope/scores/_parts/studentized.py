@@ -1,11 +1,10 @@
-"""Paired differences over documents, with intervals corrected for how many are reported.
+"""Intervals of a mean over documents that hold far out in the tails, where a correction over many features looks.
 
 Letters: n documents, r resamples.
 """
 
 import functools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -13,11 +12,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from actscope.scores._parts.bootstrap import by_document, resample
+
 _FEWEST = 12  # documents below which no interval is given
 
 
 @dataclass(frozen=True)
-class Paired:
+class Studentized:
     """A mean difference and its studentized bootstrap over documents (Efron and Tibshirani 1993, chapter 12).
 
     An interval reaches as far as the bootstrap's or Student's, whichever is wider at that end: the bootstrap knows the
@@ -66,45 +67,25 @@ def _student(level: float, freedom: int) -> float:
     return z + first / freedom + second / freedom**2 + third / freedom**3
 
 
-def paired(differences: Float[Tensor, " p"], documents: Int[Tensor, " p"], *, resamples: int, seed: int) -> Paired:
+def studentized(differences: Float[Tensor, " p"], documents: Int[Tensor, " p"], *, draws: int, seed: int) -> Studentized:
     """Bootstrap the mean over documents of each document's mean difference."""
-    names, group = documents.unique(return_inverse=True)
-    n = len(names)
-    total = torch.zeros(n, dtype=torch.float64).index_add(0, group, differences.double())
-    each = total / torch.bincount(group, minlength=n)
+    sums, counts = by_document(differences[:, None], documents)
+    each = (sums[:, 0] / counts).float()
+    n = len(each)
     if n < _FEWEST:
-        return Paired(float(each.mean()) if n else 0.0, 0.0, torch.zeros(0), n)
+        return Studentized(float(each.mean()) if n else 0.0, 0.0, torch.zeros(0), n)
     mean, error = float(each.mean()), float(each.std() / math.sqrt(n))
     if error == 0:
-        return Paired(mean, 0.0, torch.zeros(resamples), n)
-    share = _shares(n, resamples, seed)
-    unit = ((each - mean) / each.std()).float()
+        return Studentized(mean, 0.0, torch.zeros(draws), n)
+    share = _shares(n, draws, seed)
+    unit = (each - mean) / each.std()
     centred = share @ unit
     spread = (share @ unit**2 - centred**2).clamp_min(0.0) * n / (n - 1)
     pivots = torch.where(spread > 1e-9, centred * math.sqrt(n) / spread.sqrt().clamp_min(1e-9), torch.sign(centred) * math.inf)
-    return Paired(mean, error, pivots.nan_to_num(0.0, math.inf, -math.inf).sort().values, n)
+    return Studentized(mean, error, pivots.nan_to_num(0.0, math.inf, -math.inf).sort().values, n)
 
 
 @functools.lru_cache(maxsize=4)
-def _shares(n: int, resamples: int, seed: int) -> Float[Tensor, "r n"]:
-    """Every resample's weight on each of n documents: how often it was drawn, over n."""
-    drawn = torch.randint(n, (resamples, n), generator=torch.Generator().manual_seed(seed))
-    return torch.zeros(resamples, n).scatter_add_(1, drawn, torch.full((1, 1), 1 / n).expand(resamples, n))
-
-
-def holm(p: Sequence[float], level: float) -> tuple[list[float], list[float]]:
-    """Holm's step-down (1979): the level at which each of these p-values is tested, and each p-value corrected.
-
-    The i-th smallest of m is tested at level / (m - i). After the first that is not rejected, the others are tested at
-    that one's level, which none of them passes.
-    """
-    levels, corrected = [level] * len(p), [1.0] * len(p)
-    stopped, largest = None, 0.0
-    for rank, index in enumerate(sorted(range(len(p)), key=lambda index: p[index])):
-        left = len(p) - rank
-        levels[index] = level / left if stopped is None else stopped
-        largest = max(largest, min(1.0, p[index] * left))
-        corrected[index] = largest
-        if stopped is None and p[index] > level / left:
-            stopped = level / left
-    return levels, corrected
+def _shares(n: int, draws: int, seed: int) -> Float[Tensor, "r n"]:
+    """Every resample's weight on each of n documents."""
+    return (resample(n, draws=draws, seed=seed) / n).float()

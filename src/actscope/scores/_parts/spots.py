@@ -61,8 +61,8 @@ def choose(
     for number, latent in enumerate(latents):
         value = firing.codes.column(latent)
         can: Bool[Tensor, " n"] = (value > 0) & inside
-        if allowed[number] is not None:
-            can &= allowed[number]
+        mine = allowed[number]
+        can = can if mine is None else can & mine
         rows = _spread(can.nonzero()[:, 0], firing.where, rank_of, chance)[:most]
         found.append((torch.full_like(rows, number), rows, value[rows]))
     feature, row, value = (torch.cat(parts) for parts in zip(*found, strict=True))

@@ -194,7 +194,8 @@ class _Work:
             for number, (name, sign) in enumerate(_OPERATIONS):
                 test = 2 * feature + number
                 parts = {"p": corrected[test], "level": levels[test], **({"dose": dose} if name == "steer" else {})}
-                scores.append(_score(name, sign, *tests[test], levels[test], parts))
+                pairs, seen = tests[test]
+                scores.append(_score(name, sign, pairs, seen, levels[test], parts))
             ids = [token for token in target[feature].tolist() if token >= 0]
             evidence = {**explanation.evidence, "targets": self.subject.pieces(ids), "target_ids": ids}
             done.append(dataclasses.replace(explanation, scores=(*explanation.scores, *scores), evidence=evidence))

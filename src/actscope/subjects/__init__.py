@@ -1,0 +1,1 @@
+"""Models wrapped as subjects: transformers folders and hub ids (`load`), any nn.Module (`wrap`)."""

@@ -1,0 +1,137 @@
+"""How each kind of site is cut out of, and put back into, the tensor at one side of a module.
+
+Letters: b batch, t tokens, h heads, d width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from actscope.core.site import HEAD_KINDS, SiteInfo
+
+Side = str  # "in", "out", or inside a module's attention function the kind of the site: "q_rot", "attn_pattern"...
+HEAD_AXIS = {**dict.fromkeys(HEAD_KINDS, 2), "attn_scores": 1, "attn_pattern": 1, "expert_out": 2}  # kind -> axis of its parts
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A site that is the whole tensor at one side of a module. Also the base of the others.
+
+    place: module path and side.
+    """
+
+    info: SiteInfo
+    side: Side
+
+    plain = True  # get gives the tensor itself
+    shared = False  # the tensor is used again beside the module, so a write goes into it in place
+
+    @property
+    def place(self) -> tuple[str, Side]:
+        return self.info.module, self.side
+
+    def get(self, x: Tensor, module: nn.Module, given: Tensor) -> Tensor:
+        """The site's value. x: the tensor at this side; given: the module's input."""
+        return x
+
+    def put(self, x: Tensor, value: Tensor, module: nn.Module, given: Tensor) -> Tensor:
+        """x with the site's value in place of what `get` gave."""
+        return value
+
+
+@dataclass(frozen=True)
+class SharedTap(Tap):
+    """A module's input that the model also uses elsewhere (the stream, added again after the MLP)."""
+
+    shared = True
+
+    def put(self, x: Tensor, value: Tensor, module: nn.Module, given: Tensor) -> Tensor:
+        return x.copy_(value)
+
+
+@dataclass(frozen=True)
+class HeadsTap(Tap):
+    """[b t h*dh] seen as [b t h dh]."""
+
+    plain = False
+
+    def get(self, x: Float[Tensor, "b t d"], module: nn.Module, given: Tensor) -> Float[Tensor, "b t h dh"]:
+        return x.unflatten(-1, self.info.shape[2:])
+
+    def put(
+        self, x: Float[Tensor, "b t d"], value: Float[Tensor, "b t h dh"], module: nn.Module, given: Tensor
+    ) -> Float[Tensor, "b t d"]:
+        return value.flatten(-2)
+
+
+@dataclass(frozen=True)
+class InterleavedTap(Tap):
+    """One of q, k, v where a head's three stand side by side: [b t h*3*dh]."""
+
+    index: int
+    plain = False
+
+    def get(self, x: Float[Tensor, "b t d"], module: nn.Module, given: Tensor) -> Float[Tensor, "b t h dh"]:
+        return self._split(x)[self.index]
+
+    def put(
+        self, x: Float[Tensor, "b t d"], value: Float[Tensor, "b t h dh"], module: nn.Module, given: Tensor
+    ) -> Float[Tensor, "b t d"]:
+        parts = self._split(x)
+        parts[self.index] = value
+        return torch.stack(parts, dim=-2).flatten(-3)
+
+    def _split(self, x: Tensor) -> list[Tensor]:
+        heads, width = self.info.shape[2:]
+        return list(x.unflatten(-1, (heads, 3, width)).unbind(-2))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class NormScaleTap(Tap):
+    """What a LayerNorm (or, with centred=False, an RMSNorm) divides by: [b t 1]. Written, the norm is computed anew from it."""
+
+    eps: float
+    centred: bool = True
+    plain = False
+
+    def get(self, x: Tensor, module: nn.Module, given: Float[Tensor, "b t d"]) -> Float[Tensor, "b t 1"]:
+        return (self._centre(given).pow(2).mean(-1, keepdim=True) + self.eps).sqrt()
+
+    def put(
+        self, x: Tensor, value: Float[Tensor, "b t 1"], module: nn.Module, given: Float[Tensor, "b t d"]
+    ) -> Float[Tensor, "b t d"]:
+        out = self._centre(given) / value * module.weight
+        bias = getattr(module, "bias", None)
+        return out if bias is None else out + bias
+
+    def _centre(self, given: Tensor) -> Tensor:
+        return given - given.mean(-1, keepdim=True) if self.centred else given
+
+
+@dataclass(frozen=True)
+class TurnedTap(Tap):
+    """Queries or keys inside the attention function: [b h t dh] there, [b t h dh] as a site."""
+
+    plain = False
+
+    def get(self, x: Float[Tensor, "b h t dh"], module: nn.Module, given: Tensor) -> Float[Tensor, "b t h dh"]:
+        return x.transpose(1, 2)
+
+    def put(
+        self, x: Float[Tensor, "b h t dh"], value: Float[Tensor, "b t h dh"], module: nn.Module, given: Tensor
+    ) -> Float[Tensor, "b h t dh"]:
+        return value.transpose(1, 2)
+
+
+def part_of(value: Tensor, kind: str, part: int) -> Tensor:
+    """One head (or expert) of a site's value; a view."""
+    return value.select(HEAD_AXIS[kind], part)
+
+
+def with_part(value: Tensor, kind: str, part: int, new: Tensor) -> Tensor:
+    """A copy of the value with one head (or expert) replaced."""
+    copy = value.clone()
+    copy.select(HEAD_AXIS[kind], part).copy_(new)
+    return copy

@@ -1,0 +1,57 @@
+"""What a family's file says of its models, and the attention function in the open.
+
+Letters: b batch, t tokens, s tokens attended to, h heads.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from actscope.core.site import Site
+from actscope.subjects._taps import Tap
+
+Attend = Callable[..., tuple[Tensor, Tensor | None]]
+# (kind, value) -> the value that goes on
+Visit = Callable[[str, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """The sites of one model.
+
+    taps: every site it has, in the order it is computed. missing: kinds of the table it lacks -> why. attention: path of
+    each attention module -> its layer. attend: that module's own eager attention, calling `visit(kind, value)` for q_rot,
+    k_rot, attn_scores and attn_pattern as they arise. context: longest sequence, in tokens.
+    """
+
+    taps: Mapping[Site, Tap]
+    missing: Mapping[str, str]
+    attention: Mapping[str, int]
+    attend: Attend
+    context: int
+
+
+def attend(
+    module: nn.Module,
+    query: Float[Tensor, "b h t dh"],
+    key: Float[Tensor, "b h s dh"],
+    value: Float[Tensor, "b h s dh"],
+    mask: Float[Tensor, "..."] | None,
+    *,
+    scaling: float,
+    dropout: float = 0.0,
+    visit: Visit,
+) -> tuple[Float[Tensor, "b t h dh"], Float[Tensor, "b h t s"]]:
+    """Softmax attention step by step, in the order and precision of transformers' eager attention, so bitwise equal to it."""
+    query, key = visit("q_rot", query), visit("k_rot", key)
+    scores = torch.matmul(query, key.transpose(2, 3)) * scaling
+    if mask is not None:
+        scores = scores + mask
+    scores = visit("attn_scores", scores)
+    pattern = nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    pattern = visit("attn_pattern", pattern)
+    weights = nn.functional.dropout(pattern, p=dropout, training=module.training)
+    return torch.matmul(weights, value).transpose(1, 2).contiguous(), pattern

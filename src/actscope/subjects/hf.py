@@ -1,0 +1,218 @@
+"""A transformers model as a subject. What its family looks like inside stands in `anatomy/<model_type>.py`.
+
+Letters: b batch, t tokens.
+"""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from actscope.core import methods
+from actscope.core.errors import BadInput, NotAModel
+from actscope.core.inputs import Inputs
+from actscope.core.intervention import Context
+from actscope.core.site import Site
+from actscope.subjects._cache import KeyValueCache
+from actscope.subjects._clone import hash_weights
+from actscope.subjects._hooked import LOGITS, HookedSubject, Planned
+from actscope.subjects._hooks import Pass, Place, running
+from actscope.subjects._layout import Layout, layout
+from actscope.subjects._text import Text
+
+__all__ = ["HFSubject"]
+
+_ATTENTION = "actscope"  # the name of our attention function inside transformers
+
+
+class HFSubject(HookedSubject):
+    """A causal language model of transformers. `tokenizer` may be None: then only text is refused.
+
+    The model is put into eval mode and is otherwise left alone. Raises NotAModel for a family without an anatomy.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any = None, name: str = ""):
+        family = model.config.model_type
+        known = methods.names("subjects.anatomy")
+        if family not in known:
+            raise NotAModel(f"A model of family {family!r} was given; this version reads: {', '.join(known)}.")
+        self.anatomy: Any = methods.find("subjects.anatomy", family)(model.config)  # type: ignore[operator]
+        self.tokenizer = tokenizer
+        self._text = None if tokenizer is None else Text(tokenizer)
+        name = name or model.config.name_or_path or family
+        super().__init__(model.eval(), name, self.anatomy.taps, self.anatomy.missing, self.anatomy.context)
+
+    def _hash(self) -> str:
+        return hash_weights(self.weights(), "" if self._text is None else self._text.content)
+
+    def prepare(self, raw: str | Sequence[str]) -> Inputs:
+        """Tokenize texts: one row each, padded on the right, with offsets. Raises BadInput without a tokenizer."""
+        if self._text is None:
+            raise BadInput(
+                f"{self.name} has no tokenizer, so text cannot be run; give token ids, or a folder with tokenizer.json."
+            )
+        texts = [raw] if isinstance(raw, str) else list(raw)
+        if not texts or not all(isinstance(text, str) for text in texts):
+            raise BadInput(f"{type(raw).__name__} of {len(texts)} given; expected one text or several.")
+        return self._text.encode(texts)
+
+    def pieces(self, ids: Iterable[int] | Tensor) -> list[str]:
+        """The text of each token; "<17>" for ids that stand for no text."""
+        return [f"<{int(number)}>" for number in ids] if self._text is None else self._text.pieces(ids)
+
+    def _inputs(self, raw: Tensor) -> Inputs:
+        return Inputs(ids=raw)
+
+    def _execute(
+        self, inputs: Inputs, plan: Planned, needed: set[Place], wanted: tuple[Site, ...], grad: bool, cache: Any
+    ) -> tuple[Tensor | None, Mapping[Site, Tensor], Any]:
+        self._check(inputs, cache)
+        inputs = inputs.to(str(self.device))
+        tokens = _tokens(inputs)
+        before = cache if isinstance(cache, KeyValueCache) else None
+        laid = layout(
+            inputs, tokens, past=before.length if before else 0, past_mask=before.mask if before else None,
+            past_document=before.document if before else None, context=self.context,
+        )  # fmt: skip
+        past = before.opened() if before else _new_cache(self.model.config) if cache else None
+        step = before.steps + 1 if before else 0
+
+        def context() -> Context:
+            positions, mask = laid.now(tokens, self.device)
+            return Context({}, inputs, positions, mask, step)
+
+        this = Pass(plan, needed, context=context, grad=grad, stops=bool(needed) and past is None and LOGITS not in wanted)
+        logits_asked = not wanted or LOGITS in wanted
+        whole = logits_asked or any(not path.startswith(self.model.base_model_prefix) for path, _ in needed)
+        if logits_asked:
+            this.stops = False
+        with self._attention(this, past, plan):
+            output = self._forward(this, lambda: self._call(this, inputs, laid, past, whole=whole))
+        logits = output.logits if logits_asked else None
+        after = None if past is None else KeyValueCache(past, laid.mask, laid.document, step)
+        return logits, this.seen, after
+
+    def _call(self, this: Pass, inputs: Inputs, laid: Layout, past: Any, *, whole: bool) -> Any:
+        """The model's own forward; without its vocabulary projection unless `whole`."""
+        attention = laid.attention
+        eager = self.model.config._attn_implementation in ("eager", _ATTENTION)
+        if attention is not None and attention.dim() == 4 and eager:
+            dtype = self.model.dtype
+            attention = torch.zeros(attention.shape, dtype=dtype, device=attention.device).masked_fill(
+                ~attention, torch.finfo(dtype).min
+            )
+        given = {"input_ids": inputs.ids}
+        place = self.taps[Site("embed")].place
+        if inputs.embeds is not None:
+            embeds = inputs.embeds
+            if torch.is_grad_enabled() and not embeds.requires_grad:
+                embeds = embeds.detach().requires_grad_(True)
+            if place in this.steps:
+                embeds = this.visit(place, embeds, self.modules[place[0]], embeds)
+            given = {"inputs_embeds": embeds}
+        module = self.model if whole else self.model.base_model
+        with _rooted(self.modules[place[0]]):
+            return module(
+                **given, attention_mask=attention, position_ids=laid.positions, past_key_values=past, use_cache=past is not None
+            )
+
+    @contextlib.contextmanager
+    def _attention(self, this: Pass, past: Any, plan: Planned) -> Iterator[None]:
+        """Inside, attention runs in the open where a site inside it is read or written."""
+        inside = {path for path, side in plan if side not in ("in", "out")}
+        if not inside:
+            yield
+            return
+        _register()
+        config = self.model.config
+        original = config._attn_implementation
+        paths = {id(self.modules[path]): path for path in self.anatomy.attention}
+        this.attend = lambda module, *args, **kwargs: self._attend(
+            this, past, paths.get(id(module), ""), module, *args, **kwargs
+        )
+        config._attn_implementation = _ATTENTION
+        try:
+            yield
+        finally:
+            config._attn_implementation = original
+
+    def _attend(
+        self, this: Pass, past: Any, path: str, module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None,
+        *, scaling: float, dropout: float = 0.0, **unused: Any,
+    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+        def visit(kind: str, x: Tensor) -> Tensor:
+            place = (path, kind)
+            if place not in this.steps:
+                return x
+            if kind != "k_rot":
+                return this.visit(place, x, module, x)
+            old = x.shape[2] - query.shape[2]  # keys of cached tokens are not this run's to read or write
+            now = x[:, :, old:]
+            new = this.visit(place, now, module, now)
+            if new is now:
+                return x
+            x = torch.cat([x[:, :, :old], new], dim=2)
+            if past is not None:
+                past.layers[self.anatomy.attention[path]].keys = x
+            return x
+
+        return self.anatomy.attend(module, query, key, value, mask, scaling=scaling, dropout=dropout, visit=visit)
+
+    def _check(self, inputs: Inputs, cache: Any) -> None:
+        if (inputs.ids is None) == (inputs.embeds is None):
+            raise BadInput(
+                "Expected Inputs with ids or with embeds, one of the two; `subject.prepare(texts)` makes ids from text."
+            )
+        if not (cache is None or isinstance(cache, bool | KeyValueCache)):
+            raise BadInput(f"cache={type(cache).__name__}; expected True for a new cache, or the one an earlier run gave.")
+        ids = inputs.ids
+        if ids is None:
+            return
+        if ids.dim() != 2 or ids.is_floating_point() or not ids.numel():
+            raise BadInput(f"Token ids of shape {tuple(ids.shape)}, {ids.dtype}; expected whole numbers [b t], at least one.")
+        if ids.device.type == "cpu":
+            low, high = (int(edge) for edge in ids.aminmax())
+            if low < 0 or high >= self.model.config.vocab_size:
+                raise BadInput(f"Token ids {low} to {high} given; {self.name} knows 0 to {self.model.config.vocab_size - 1}.")
+
+
+def _tokens(inputs: Inputs) -> tuple[int, int]:
+    tensor = inputs.ids if inputs.ids is not None else inputs.embeds
+    return tensor.shape[0], tensor.shape[1]  # type: ignore[union-attr]
+
+
+@contextlib.contextmanager
+def _rooted(embedding: torch.nn.Module) -> Iterator[None]:
+    """Inside, with gradients on, embeddings need grad although the weights may not, so that every site has a graph."""
+    if not torch.is_grad_enabled():
+        yield
+        return
+    handle = embedding.register_forward_hook(lambda _m, _a, x: x if x.requires_grad else x.requires_grad_(True), prepend=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _new_cache(config: Any) -> Any:
+    from transformers import DynamicCache
+
+    return DynamicCache(config=config)
+
+
+def _register() -> None:
+    """Make our attention function known to transformers, with the masks of its eager one."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import eager_mask
+
+    if _ATTENTION not in AttentionInterface._global_mapping:
+        AttentionInterface.register(_ATTENTION, _attend)
+        AttentionMaskInterface.register(_ATTENTION, eager_mask)
+
+
+def _attend(module: Any, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+    this = running()
+    assert this is not None and this.attend is not None, "our attention function runs only inside a pass"
+    return this.attend(module, *args, **kwargs)

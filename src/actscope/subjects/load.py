@@ -1,0 +1,188 @@
+"""Open a model: a built-in one, a transformers folder, or a hub id."""
+
+import re
+from importlib.resources import files as package_files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from actscope.core import files, methods
+from actscope.core.errors import ActscopeError, BadInput, NotAModel, NotFinite, nearest
+from actscope.subjects.hf import HFSubject
+
+__all__ = ["load"]
+
+BUILT_IN = ("pocket", "pocket-mini")
+_DTYPES = ("float32", "bfloat16", "float16", "float64")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt"]
+
+
+def load(name: str | Path, *, device: str = "cpu", dtype: str = "float32", revision: str | None = None) -> HFSubject:
+    """Open a model as a subject.
+
+    name: "pocket", "pocket-mini", "pocket-mini@STEP" (a checkpoint of its training), a transformers folder with safetensors
+    weights, or a hub id such as "EleutherAI/pythia-70m". revision: of a hub id. Without tokenizer files, only text is refused.
+
+    Raises NotAModel for what holds no model we can read (no folder, no config.json, another family, pickled weights, code
+    of its own), NotFinite naming the tensor for NaN or infinity in the weights, BadInput for other settings that cannot be.
+    """
+    name = str(name)
+    kind = _dtype(dtype)
+    target = _device(device)
+    folder, weights, shown = _find(name, revision)
+    _check_config(folder, shown)
+    _check_weights(weights, shown)
+    model = _model(folder, weights, kind, shown)
+    _check_finite(model, shown)
+    return HFSubject(model.to(target), _tokenizer(folder, shown), shown)
+
+
+def _find(name: str, revision: str | None) -> tuple[Path, Path, str]:
+    """(folder of config and tokenizer, folder of weights, name to show)."""
+    base, _, step = name.partition("@")
+    local = base in BUILT_IN or Path(name).expanduser().exists() or not _HUB_ID.fullmatch(name)
+    if local and revision is not None:
+        raise BadInput(f"revision={revision!r} was given with {name!r}; a revision belongs to a hub id, not to a folder.")
+    if base in BUILT_IN:
+        folder = Path(str(package_files("actscope").joinpath("organisms", "weights", base)))
+        if not (folder / "config.json").is_file():
+            raise NotAModel(f"The built-in model {base!r} is not in this installation; expected its weights in {folder}.")
+        return (folder, _checkpoint(folder, base, step), name) if step else (folder, folder, name)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path, path, path.resolve().name
+    if path.exists():
+        raise NotAModel(f"{name} is a file; expected a transformers folder with config.json and model.safetensors.")
+    if local:
+        raise NotAModel(
+            f"There is no folder {name}; expected a transformers folder, a hub id, or one of {', '.join(BUILT_IN)}."
+        )
+    folder = _download(name, revision)
+    return folder, folder, name
+
+
+def _checkpoint(folder: Path, base: str, step: str) -> Path:
+    steps = sorted(int(path.name.removeprefix("step-")) for path in folder.glob("step-*") if path.is_dir())
+    if not step.isdigit() or int(step) not in steps:
+        has = f"steps {', '.join(map(str, steps))}" if steps else "no checkpoints"
+        raise NotAModel(f"{base!r} has no checkpoint {step!r}; it has {has}.")
+    return folder / f"step-{int(step):06d}"
+
+
+def _download(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=_PATTERNS))
+    except Exception as error:  # many kinds, of several packages: offline, no such id, no permission
+        reason = str(error).strip().split("\n")[0]
+        raise NotAModel(
+            f"{name!r} is neither a built-in model nor a folder here{nearest(name, BUILT_IN)} As a hub id it could not be "
+            f"fetched ({type(error).__name__}: {reason:.200}). Give a folder, check the id, or connect to the network."
+        ) from error
+
+
+def _check_config(folder: Path, shown: str) -> None:
+    if not (folder / "config.json").is_file():
+        raise NotAModel(
+            f"The folder {folder} has no config.json; expected a transformers folder with config.json and safetensors."
+        )
+    config = files.read_json(folder / "config.json")
+    extra = folder / "tokenizer_config.json"
+    for path, content in (("config.json", config), (extra.name, files.read_json(extra) if extra.is_file() else {})):
+        if "auto_map" in content:
+            raise NotAModel(
+                f"{path} of {shown} asks to run code that comes with the model (auto_map); such models are refused."
+            )
+    family, known = config.get("model_type"), methods.names("subjects.anatomy")
+    if family not in known:
+        raise NotAModel(f"{shown} is a model of family {family!r}; this version reads: {', '.join(known)}.")
+
+
+def _check_weights(folder: Path, shown: str) -> None:
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        listed = files.read_json(index).get("weight_map")
+        for name in sorted(set(listed.values()) if isinstance(listed, dict) else {None}, key=str):
+            if not isinstance(name, str) or not name or name in (".", "..") or re.search(r"[/\\\0]", name):
+                raise NotAModel(
+                    f"{index.name} of {shown} names the file {name!r}; expected plain file names inside the folder."
+                )
+            if not (folder / name).is_file():
+                raise NotAModel(f"{index.name} of {shown} names {name}, which is not in {folder}; download the model again.")
+        return
+    if (folder / "model.safetensors").is_file():
+        return
+    pickled = [path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern)]
+    if pickled:
+        raise NotAModel(
+            f"{shown} has its weights in {pickled[0]}, a pickle, which can run code when opened; expected model.safetensors. "
+            "Convert it where you trust it: model.save_pretrained(folder)."
+        )
+    raise NotAModel(f"The folder {folder} has no weights; expected model.safetensors.")
+
+
+def _model(folder: Path, weights: Path, dtype: torch.dtype, shown: str) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.utils import logging
+
+    bar = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        model, notes = AutoModelForCausalLM.from_pretrained(
+            weights, config=config, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False,
+            output_loading_info=True,
+        )  # fmt: skip
+    except ActscopeError:
+        raise
+    except Exception as error:  # whatever a broken file makes transformers, torch or safetensors raise
+        raise NotAModel(f"{shown} could not be opened ({type(error).__name__}: {str(error).strip():.300}).") from error
+    finally:
+        if bar:
+            logging.enable_progress_bar()
+    lacking = sorted(notes["missing_keys"]) + sorted(str(key[0]) for key in notes["mismatched_keys"])
+    if lacking:
+        raise NotAModel(
+            f"The weights of {shown} lack {len(lacking)} tensors of its config, such as {lacking[0]}; get them again."
+        )
+    return model.requires_grad_(False)
+
+
+def _check_finite(model: torch.nn.Module, shown: str) -> None:
+    for name, tensor in model.state_dict().items():
+        if tensor.numel() and tensor.is_floating_point() and not all(bool(edge.isfinite()) for edge in tensor.aminmax()):
+            raise NotFinite(
+                f"The tensor {name} of {shown} holds NaN or infinity; expected finite weights. Get the model again."
+            )
+
+
+def _tokenizer(folder: Path, shown: str) -> Any:
+    """The tokenizer exactly as tokenizer.json says (its own post-processor included), or None where there is none."""
+    if not (folder / "tokenizer.json").is_file():
+        return None
+    from transformers import PreTrainedTokenizerFast
+
+    try:
+        return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # whatever a broken file makes tokenizers raise
+        raise NotAModel(f"tokenizer.json of {shown} could not be read ({type(error).__name__}: {str(error):.200}).") from error
+
+
+def _dtype(name: str) -> torch.dtype:
+    if name not in _DTYPES:
+        raise BadInput(f"dtype={name!r}{nearest(name, _DTYPES)} Expected one of {', '.join(_DTYPES)}.")
+    return getattr(torch, name)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise BadInput(
+            f"device={name!r} cannot be used here ({str(error).strip().splitlines()[0]:.150}); try device='cpu'."
+        ) from error
+    return device

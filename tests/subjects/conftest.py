@@ -1,0 +1,58 @@
+"""Random models of odd sizes, and a tokenizer, made once."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+
+def make_model(parallel: bool = True, layers: int = 3):
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    config = GPTNeoXConfig(
+        vocab_size=300, hidden_size=36, num_hidden_layers=layers, num_attention_heads=3, intermediate_size=70, rotary_pct=0.5,
+        max_position_embeddings=48, use_parallel_residual=parallel, bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        model = GPTNeoXForCausalLM(config)
+        for name, parameter in model.named_parameters():  # nothing at its trivial value: biases and norms matter
+            torch.nn.init.normal_(parameter, mean=1.0 if "norm" in name and "weight" in name else 0.0, std=0.2)
+    return model.eval()
+
+
+def make_tokenizer():
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False
+    )
+    backend.train_from_iterator(["the cat sat on the mat and the dog sat on the log\n\n  again"] * 4, trainer)
+    bos = processors.TemplateProcessing(single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)])
+    backend.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), bos])
+    special = dict.fromkeys(("bos_token", "eos_token", "pad_token"), "<|endoftext|>")
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
+
+
+@pytest.fixture(scope="session", params=[True, False], ids=["parallel", "sequential"])
+def model(request):
+    return make_model(request.param)
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return make_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory, tokenizer) -> Path:
+    """A transformers folder as save_pretrained writes it."""
+    path = tmp_path_factory.mktemp("model")
+    make_model().save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from actscope.core.intervention import Intervention
 
 
+@runtime_checkable
 class Cache(Protocol):
     """The keys and values of tokens already run. Opaque but for these."""
 

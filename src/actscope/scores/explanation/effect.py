@@ -60,11 +60,11 @@ def effect(
        corrected by Holm's step-down over both operations of all explanations.
 
     The k-th explanation comes back with the scores "ablate" and "steer" (value: the effect; control: the mean control
-    behind the interval; n: documents; parts: p (corrected), caused, dose, control_random, control_latents, positions)
-    and the target's tokens as evidence. `caused` is 1 where the interval excludes 0 on the expected side (ablation
-    lowers the target's probability, steering raises it), the same interval of the effect alone does so too (else a
-    control that moves the other way would count for the latent), and the effect is above what float32 resolves. A
-    latent with fewer than 12 documents has no interval and caused 0.
+    behind the interval; n: documents; parts: p (corrected), caused, dose, control_random, control_latents, control_size
+    (mean size of the random directions' change), positions) and the target's tokens as evidence. `caused` is 1 where the
+    interval excludes 0 on the expected side (ablation lowers the target's probability, steering raises it), the same
+    interval of the effect alone does so too (else a control that moves the other way would count for the latent), and
+    the effect is above what float32 resolves. A latent with fewer than 12 documents has no interval and caused 0.
 
     Raises BadInput when the documents overlap or when the site has no way to the logits (a control that cannot act is
     no control), and WrongSubject when the dictionary was trained on another subject.
@@ -139,14 +139,24 @@ class _Work:
         scaled = spots.value[:, None] * self.atoms[torch.tensor(self.latents)[spots.feature]]
 
         def vectors(here: Tensor) -> Tensor:
-            return torch.stack([torch.zeros_like(scaled[here]), -scaled[here]], dim=1)
+            mine = scaled[here]
+            random = torch.cat([_random(1, mine.shape[1], self.seed, spot) for spot in here.tolist()])
+            random = torch.nn.functional.normalize(random, dim=-1) * mine.norm(dim=-1, keepdim=True)
+            return torch.stack([torch.zeros_like(mine), -mine, random], dim=1)
 
+        acts = not len(places)
         change = torch.zeros(len(self.latents), self.subject.sites[Site("logits")].width)
         counts = torch.bincount(spots.feature, minlength=len(self.latents)).clamp_min(1)
-        for here, logits in run_variants(self.subject, self.site, sequences, places, vectors, 2):
+        for here, logits in run_variants(self.subject, self.site, sequences, places, vectors, 3):
             self._poll()
+            acts = acts or bool((logits[:, 2] != logits[:, 0]).any())
             probability = logits.softmax(-1)
             change.index_add_(0, spots.feature[here], probability[:, 1] - probability[:, 0])
+        if not acts:
+            raise BadInput(
+                f"Adding random directions as long as the latents' at {self.site} changes no logit, so effects "
+                "there cannot be controlled; fit the dictionary at a site the logits depend on."
+            )
         fall, token = (change / counts[:, None]).topk(most, largest=False)
         return torch.where(fall < 0, token, -1)
 
@@ -179,7 +189,6 @@ class _Work:
 
     def verdicts(self, measured: _Measured, doses: Tensor, target: Tensor, level: float, draws: int) -> list[Explanation]:
         """Every explanation with its two scores, all intervals corrected together."""
-        self._controls_act(measured)
         tests = []  # (against each control and against nothing, means) of every explanation and operation
         for feature in range(len(self.explanations)):
             here = measured.spots.feature == feature
@@ -209,14 +218,9 @@ class _Work:
             known = control.isfinite()
             pairs.append(studentized((mine - control)[known], documents[known], draws=draws, seed=self.seed))
         means = [float(part[part.isfinite()].mean()) if part.isfinite().any() else 0.0 for part in (mine, *against)]
-        return pairs, dict(zip(("effect", "random", "latents", "positions"), (*means, float(len(mine))), strict=True))
-
-    def _controls_act(self, measured: _Measured) -> None:
-        if len(measured.change) and not bool((measured.change[:, :, 1 : 1 + self.controls].abs() > 0).any()):
-            raise BadInput(
-                f"Adding random directions at {self.site} changes no logit, so effects there cannot be controlled; "
-                "fit the dictionary at a site the logits depend on."
-            )
+        size = float(change[:, 1 : 1 + self.controls].abs().mean()) if len(mine) else 0.0
+        names = ("effect", "control_random", "control_latents", "control_size", "positions")
+        return pairs, dict(zip(names, (*means, size, float(len(mine))), strict=True))
 
     def _poll(self) -> None:
         if stop_requested():
@@ -272,12 +276,6 @@ def _score(
         better="higher" if sign > 0 else "lower",
         n=pairs[harder].n,
         interval=bounds[harder] if math.isfinite(sum(map(abs, bounds[harder]))) else None,
-        control=(seen["random"], seen["latents"])[harder],
-        parts={
-            **parts,
-            "caused": float(caused),
-            "control_random": seen["random"],
-            "control_latents": seen["latents"],
-            "positions": seen["positions"],
-        },
+        control=(seen["control_random"], seen["control_latents"])[harder],
+        parts={**parts, "caused": float(caused), **{name: value for name, value in seen.items() if name != "effect"}},
     )

@@ -27,8 +27,8 @@ def subject() -> HFSubject:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         model = GPTNeoXForCausalLM(config)
-        for parameter in model.parameters():
-            torch.nn.init.normal_(parameter, std=0.35)
+        for name, parameter in model.named_parameters():
+            torch.nn.init.normal_(parameter, mean=1.0 if "norm" in name and "weight" in name else 0.0, std=0.5)
     return HFSubject(model, None, "small")
 
 

@@ -36,7 +36,9 @@ class Columns:
         parts, where = [], []
         with torch.no_grad():
             for batch in row_batches(store, dictionary.reads, documents):
-                parts.append(dictionary.encode(batch.acts) if isinstance(dictionary, Learned) else dictionary.preacts(batch.acts))
+                parts.append(
+                    dictionary.encode(batch.acts) if isinstance(dictionary, Learned) else dictionary.preacts(batch.acts)
+                )
                 where.append(batch.where)
         places = torch.cat(where)
         if not isinstance(parts[0], Codes):

@@ -90,10 +90,7 @@ def _below(ordered: Float[Tensor, "c n"], wanted: int) -> Float[Tensor, " c"]:
     """A cut such that at most `wanted` values are above it, or, where the largest value itself is that common, just
     the rows with that value."""
     n = ordered.shape[1]
-    if wanted >= n:
-        cut = ordered[:, 0]
-    else:
-        cut = ordered[:, n - 1 - max(wanted, 1)]
+    cut = ordered[:, max(0, n - 1 - max(wanted, 1))]
     return torch.where(cut < ordered[:, -1], cut, torch.nextafter(cut, torch.tensor(-math.inf)))
 
 

@@ -26,7 +26,8 @@ def fvu(
 
     Squared error summed over rows and coordinates, divided by the squared distance from the mean over the same rows
     (never from zero, which would flatter activations with a large mean). Several ports are pooled; parts hold each.
-    Control: the mean in place of the reconstruction, 1. Interval: bootstrap over documents. documents: only these. census: the pass, when several measures share one.
+    Control: the mean in place of the reconstruction, 1. Interval: bootstrap over documents.
+    documents: only these. census: the pass, when several measures share one.
     Raises BadInput for rows without variance.
     """
     census = Census.of(dictionary, store, documents) if census is None else census

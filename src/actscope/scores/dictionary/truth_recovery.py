@@ -37,7 +37,7 @@ def truth_recovery(
     2. F1 and AUROC of that column are measured on the rows of the documents `test`.
 
     choose, test: disjoint documents; by default the two halves of `split_documents(store, 2)`. Labels that hold, or
-    fail to hold, on fewer than `least` rows of either are left out. parts: per label "f1:", "auroc:" (of the signed column), "latent:",
+    fail to hold, on fewer than `least` rows of either are left out. parts: per label "f1:", "auroc:", "latent:",
     "sign:", "base:" (share of test rows where it holds), "left_out:" (rows in the smaller half), and "auroc", the mean.
     control: always saying yes, 2 base / (1 + base), which is what a latent unrelated to a label reaches at best.
     n: labels. Interval: bootstrap over the test documents; labels, columns and thresholds stand fixed.
@@ -54,7 +54,8 @@ def truth_recovery(
     causes = [cause for cause, count in rows.items() if count >= least]
     if not causes:
         raise BadInput(
-            f"None of the {len(rows)} labels holds on {least} rows of both halves of the store; give more rows or a lower `least`."
+            f"None of the {len(rows)} labels holds on {least} rows of both halves of the store; give more rows or a "
+            "lower `least`."
         )
     detectors = best_detectors(fitting, torch.stack([truth[cause] for cause in causes]), candidates=candidates)
     left_out = {f"left_out:{cause}": float(count) for cause, count in rows.items() if count < least}

@@ -112,10 +112,28 @@ def write_json(path: Path | str, value: object) -> str:
     return write_bytes(path, (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
+def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    """Named tensors as the bytes of a safetensors file; equal tensors give equal bytes."""
+    return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())})
+
+
 def write_tensors(path: Path | str, tensors: Mapping[str, Tensor]) -> str:
     """Publish named tensors as safetensors and return the file's SHA-256."""
-    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
-    return write_bytes(path, safetensors.torch.save(ready))
+    return write_bytes(path, tensor_bytes(tensors))
+
+
+def create(path: Path | str, data: bytes) -> bool:
+    """Publish `data` at `path` unless something stands there already; says whether it did."""
+    path = Path(path)
+    temporary = path.parent / f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}"
+    write_bytes(temporary, data)
+    try:
+        os.link(temporary, path)  # unlike a rename, never replaces
+        return True
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink()
 
 
 def read_json(path: Path | str) -> dict:
@@ -157,7 +175,15 @@ def safe_join(root: Path | str, name: str) -> Path:
     return path
 
 
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file so that no reader meets it again; returns where it is now. Nothing is deleted."""
+    aside = path.parent / f".corrupt-{path.name}-{secrets.token_hex(4)}"
+    os.replace(path, aside)
+    sync_folder(path.parent)
+    return aside
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files that a killed writer left in `folder`."""
+    """Delete the temporary files that a killed writer left in `folder`. Only its one writer may (see core.lock)."""
     for path in folder.glob(".*.tmp-*"):
         path.unlink(missing_ok=True)

@@ -11,8 +11,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from actscope.core.batch import Batch
+from actscope.core.errors import WrongSubject
 from actscope.core.inputs import Inputs
 from actscope.core.site import Port
+from actscope.core.subject import Subject
 
 
 @runtime_checkable
@@ -21,6 +23,7 @@ class Store(Protocol):
 
     ports: Mapping[Port, int]  # port -> width
     subjects: Mapping[str, str]  # alias -> fingerprint of the subject read
+    content: str  # hash of everything in it: equal rows, settings and corpus give equal hashes
     documents: Mapping[int, str]  # number -> id of every document captured
 
     def __len__(self) -> int:
@@ -41,8 +44,9 @@ class Store(Protocol):
         ...
 
     def sequences(self, size: int, documents: Iterable[int] | None = None) -> Iterator[tuple[Inputs, Int[Tensor, "b 2"]]]:
-        """The sequences as they were run, `size` at a time, special tokens included, with the (document, position of
-        its first token) of each; only those of `documents` when given."""
+        """The sequences as they were run, `size` at a time in corpus order, special tokens included, with the (document,
+        position of its first token) of each; only those of `documents` when given. A long document is several
+        sequences, each with its own special tokens; what capture packed into one row comes back apart."""
         ...
 
     @property
@@ -58,3 +62,13 @@ def split_documents(store: Store, parts: int, *, seed: int = 0) -> list[list[int
         digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
         groups[int.from_bytes(digest[:8], "big") % parts].append(number)
     return groups
+
+
+def same_subject(store: Store, subject: Subject, alias: str = "") -> None:
+    """Raises WrongSubject when the store's rows were read from another subject than this one."""
+    made = store.subjects.get(alias)
+    if made != subject.fingerprint:
+        raise WrongSubject(
+            f"The store was captured from a subject with fingerprint {str(made)[:12]}; {subject.name} has "
+            f"{subject.fingerprint[:12]}. Give the subject it was captured from, or capture again from this one."
+        )

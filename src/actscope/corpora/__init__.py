@@ -1,0 +1,1 @@
+"""Documents to read: text, code, JSON lines, the standard library, mixtures."""

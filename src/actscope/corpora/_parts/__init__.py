@@ -1,0 +1,1 @@
+"""Bounded passages of text and code."""

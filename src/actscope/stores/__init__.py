@@ -1,0 +1,1 @@
+"""Captured activations: taking them, keeping them, reading them in any order."""

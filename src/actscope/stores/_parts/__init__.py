@@ -1,0 +1,1 @@
+"""How capture plans, runs and writes units, and how stores read them."""

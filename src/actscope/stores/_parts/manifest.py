@@ -1,0 +1,55 @@
+"""What a store's manifest says, written and read in one place."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from actscope.core import files
+from actscope.core.errors import Corrupt
+from actscope.core.site import Port
+from actscope.stores._parts.reader import Part
+
+
+def named(number: int, part: Part, tensors: Mapping[str, Tensor]) -> tuple[dict[str, object], bytes]:
+    """A unit's entry, its file named after its content, and the bytes of that file."""
+    data = files.tensor_bytes(tensors)
+    digest = files.sha256(data)
+    entry = {
+        "file": f"unit-{number:06d}-{digest[:8]}.safetensors",
+        "sha256": digest,
+        "rows": part.rows,
+        "bytes": part.bytes,
+        "documents": [part.first, part.next],
+    }
+    return entry, data
+
+
+def listed(settings: Mapping[str, object], entries: list[dict], *, complete: bool) -> dict[str, object]:
+    """The manifest of a store with these units. The cursor is the document the next unit begins with."""
+    return {
+        "kind": "store",
+        "settings": settings,
+        "units": [{key: value for key, value in entry.items() if key != "sha256"} for entry in entries],
+        "files": {entry["file"]: entry["sha256"] for entry in entries},
+        "rows": sum(entry["rows"] for entry in entries),
+        "cursor": entries[-1]["documents"][1] if entries else settings["start"],
+        "complete": complete,
+    }
+
+
+def part_of(entry: Mapping) -> Part:
+    return Part(entry["rows"], entry["bytes"], *entry["documents"])
+
+
+def described(settings: Mapping) -> tuple[dict[Port, int], dict[str, str]]:
+    """(ports, subjects) of a store with these settings. Raises Corrupt when they are not a store's."""
+    try:
+        return {Port.parse(name): width for name, width in settings["ports"]}, dict(settings["subjects"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise Corrupt(f"The manifest's settings are not a store's ({error!r}); capture again.") from error
+
+
+def measured(tensors: Mapping[str, Tensor], first: int, following: int) -> Part:
+    """What is known of a unit once it has run. Bytes are those of its rows."""
+    size = sum(x.numel() * x.element_size() for name, x in tensors.items() if name.startswith("acts."))
+    return Part(len(tensors["where"]), size, first, following)

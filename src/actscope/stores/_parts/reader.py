@@ -1,0 +1,245 @@
+"""What stores in memory and on disk share: rows in any order, the text around them, the sequences that were run.
+
+A store is a list of parts, one per captured unit; a part's tensors are those of `running.run_unit`.
+Letters: n rows, b sequences, d width of a port.
+"""
+
+import abc
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from actscope.core.batch import Batch
+from actscope.core.errors import BadInput, nearest
+from actscope.core.inputs import SPECIAL, Inputs
+from actscope.core.site import Port, Site
+
+GROUP = 1 << 30  # a shuffled pass mixes parts of about this many bytes at a time, whatever the machine
+_AHEAD = 1 << 16  # rows gathered at once from a store that stays on disk
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is known of a part without opening it."""
+
+    rows: int
+    bytes: int
+    first: int  # its first document
+    next: int  # the document after its last
+
+
+class Reader(abc.ABC):
+    """The Store protocol over parts. `ports`, `subjects`, `content` and `parts` are set by the final classes."""
+
+    ports: dict[Port, int]
+    subjects: dict[str, str]
+    parts: tuple[Part, ...]
+
+    @abc.abstractmethod
+    def _tensors(self, part: int) -> Mapping[str, Tensor]:
+        """The tensors of a part, verified."""
+
+    @abc.abstractmethod
+    def _whole(self, name: str) -> Tensor | None:
+        """One named tensor over all rows where it is kept in memory, else None."""
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    @cached_property
+    def _starts(self) -> Int[Tensor, " parts"]:
+        return torch.tensor([0, *(part.rows for part in self.parts)]).cumsum(0)
+
+    @cached_property
+    def documents(self) -> dict[int, str]:
+        """Number -> id of every document captured."""
+        found: dict[int, str] = {}
+        for part in range(len(self.parts)):
+            first, names = json.loads(self._tensors(part)["names"].numpy().tobytes())
+            found.update(enumerate(names, first))
+        return found
+
+    def batches(
+        self, ports: Iterable[str | Site | Port], size: int, *, seed: int | None = None, start: int = 0
+    ) -> Iterator[Batch]:
+        """One pass in batches of `size` (the last may be short), from batch number `start` on, in corpus order or, with
+        a seed, in a permutation that is a pure function of (store, seed). Raises BadInput for a port it has not."""
+        if size < 1 or start < 0:
+            raise BadInput(f"size={size}, start={start}: expected batches of at least 1 row, from batch number 0 on.")
+        return self._pass(self._known(ports), size, seed, start)
+
+    def _pass(self, ports: list[Port], size: int, seed: int | None, start: int) -> Iterator[Batch]:
+        ahead = 1 if all(self._whole(f"acts.{port}") is not None for port in ports) else max(1, _AHEAD // size)
+        for index in _rebatched(self._order(seed, start * size), size * ahead):
+            block = self._batch(index, ports)
+            for at in range(0, len(index), size):
+                here = slice(at, at + size)
+                yield block if ahead == 1 else Batch({port: x[here] for port, x in block.acts.items()}, block.where[here])
+
+    def rows(self, index: Int[Tensor, " n"], ports: Iterable[str | Site | Port]) -> Batch:
+        """The given rows, in the order given. Raises BadInput for rows or ports the store has not."""
+        index = index.long().cpu()
+        if len(index) and (int(index.min()) < 0 or int(index.max()) >= len(self)):
+            raise BadInput(
+                f"Rows {int(index.min())} to {int(index.max())} were asked for; the store has rows 0 to {len(self) - 1}."
+            )
+        return self._batch(index, self._known(ports))
+
+    def tokens(self, where: Int[Tensor, "n 2"], before: int, after: int) -> Int[Tensor, "n window"]:
+        """Token ids around each (document, position); -1 beyond the document's ends."""
+        window = torch.full((len(where), before + after + 1), -1)
+        offsets = torch.arange(-before, after + 1)
+        for part, at in self._by_part(torch.searchsorted(self._document_ends, where[:, 0].contiguous(), right=True)):
+            if part >= len(self.parts) or int(where[at, 0].min()) < self.parts[part].first:
+                raise BadInput(f"Document {int(where[at, 0].max())} is not in the store, which holds {self._span}.")
+            ids, starts = self._documents_of(part)
+            document = where[at, 0] - self.parts[part].first
+            place = where[at, 1, None] + offsets
+            inside = (place >= 0) & (place < (starts[document + 1] - starts[document])[:, None])
+            found = ids[(place + starts[document][:, None]).clamp(0, max(len(ids) - 1, 0))] if len(ids) else place
+            window[at] = torch.where(inside, found, -1)
+        return window
+
+    def sequences(self, size: int, documents: Iterable[int] | None = None) -> Iterator[tuple[Inputs, Int[Tensor, "b 2"]]]:
+        """The sequences as they were run, `size` at a time in corpus order, with the (document, position of its first
+        token) of each; only those of `documents` when given. Pieces packed into one row come back apart."""
+        wanted = None if documents is None else frozenset(documents)
+        found = self._pieces(wanted)
+        while group := list(islice(found, size)):
+            width = max(len(ids) for _, ids, _ in group)
+            ids = torch.zeros(len(group), width, dtype=torch.long)
+            roles, mask = torch.full_like(ids, SPECIAL), torch.zeros_like(ids, dtype=torch.bool)
+            for row, (_, words, role) in enumerate(group):
+                ids[row, : len(words)], roles[row, : len(words)], mask[row, : len(words)] = words, role, True
+            yield Inputs(ids=ids, mask=mask, roles=roles), torch.stack([where for where, _, _ in group])
+
+    @property
+    def text(self) -> tuple[Int[Tensor, " n"], Int[Tensor, "n 2"]]:
+        """(token id, where) of every row."""
+        every = [self._tensors(part) for part in range(len(self.parts))]
+        return torch.cat([one["token"] for one in every]).long(), torch.cat([one["where"] for one in every])
+
+    def _pieces(self, wanted: frozenset[int] | None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """((document, first position), ids, roles) of every sequence."""
+        for part, about in enumerate(self.parts):
+            if wanted is not None and wanted.isdisjoint(range(about.first, about.next)):
+                continue
+            tensors = self._tensors(part)
+            pieces = tensors["pieces"]
+            lengths = pieces[:, 2].tolist()
+            every = zip(
+                pieces[:, :2], tensors["ids"].long().split(lengths), tensors["roles"].long().split(lengths), strict=True
+            )
+            for where, ids, roles in every:
+                if wanted is None or int(where[0]) in wanted:
+                    yield where, ids, roles
+
+    def _order(self, seed: int | None, skip: int) -> Iterator[Tensor]:
+        """Row numbers of one pass, without its first `skip`, in long runs."""
+        for number, group in enumerate(self._groups(seed)):
+            rows = sum(self.parts[part].rows for part in group)
+            if skip >= rows:
+                skip -= rows
+                continue
+            starts = self._starts.tolist()
+            index = torch.cat([torch.arange(starts[part], starts[part + 1]) for part in group])
+            if seed is not None:
+                index = index[torch.randperm(rows, generator=_generator(seed, number))]
+            yield index[skip:]
+            skip = 0
+
+    def _groups(self, seed: int | None) -> Iterator[list[int]]:
+        """Parts that are mixed with each other: in corpus order, or shuffled and gathered up to GROUP bytes."""
+        if seed is None:
+            yield from ([part] for part in range(len(self.parts)))
+            return
+        group: list[int] = []
+        size = 0
+        for part in torch.randperm(len(self.parts), generator=_generator(seed, -1)).tolist():
+            if group and size + self.parts[part].bytes > GROUP:
+                yield group
+                group, size = [], 0
+            group.append(part)
+            size += self.parts[part].bytes
+        if group:
+            yield group
+
+    def _batch(self, index: Tensor, ports: list[Port]) -> Batch:
+        return Batch({port: self._gather(f"acts.{port}", index) for port in ports}, self._gather("where", index))
+
+    def _gather(self, name: str, index: Tensor) -> Tensor:
+        whole = self._whole(name)
+        if whole is not None:
+            return whole.index_select(0, index)
+        out: Tensor | None = None
+        for part, at in self._by_part(torch.searchsorted(self._starts[1:], index, right=True)):
+            rows = self._tensors(part)[name].index_select(0, index[at] - self._starts[part])
+            if out is None:
+                out = rows.new_empty(len(index), *rows.shape[1:])
+            out[at] = rows
+        return self._tensors(0)[name][:0] if out is None else out
+
+    def _by_part(self, part: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """(part, places in the request) of every part that a request touches."""
+        order = part.argsort(stable=True)
+        touched, counts = torch.unique_consecutive(part[order], return_counts=True)
+        yield from zip(touched.tolist(), order.split(counts.tolist()), strict=True)
+
+    def _documents_of(self, part: int) -> tuple[Tensor, Tensor]:
+        """(ids of its documents end to end, where each begins and, last, where they end)."""
+        if part not in self._texts:
+            tensors = self._tensors(part)
+            about, pieces, own = self.parts[part], tensors["pieces"], tensors["own"]
+            document = torch.repeat_interleave(pieces[:, 0] - about.first, pieces[:, 2])[own]
+            counts = torch.bincount(document, minlength=about.next - about.first)
+            self._texts[part] = tensors["ids"][own].long(), torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        return self._texts[part]
+
+    @cached_property
+    def _texts(self) -> dict[int, tuple[Tensor, Tensor]]:
+        return {}
+
+    @cached_property
+    def _document_ends(self) -> Tensor:
+        return torch.tensor([part.next for part in self.parts])
+
+    @property
+    def _span(self) -> str:
+        return f"documents {self.parts[0].first} to {self.parts[-1].next - 1}" if self.parts else "none"
+
+    def _known(self, ports: Iterable[str | Site | Port]) -> list[Port]:
+        listed = [Port.parse(port) for port in ([ports] if isinstance(ports, str | Site | Port) else ports)]
+        for port in listed:
+            if port not in self.ports:
+                known = [str(one) for one in self.ports]
+                raise BadInput(
+                    f"The store holds no {port}{nearest(str(port), known)} It holds {', '.join(known)}; capture {port} too."
+                )
+        return listed
+
+
+def _rebatched(runs: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """The same numbers in tensors of `size`, the last perhaps shorter."""
+    left: list[Tensor] = []
+    for run in runs:
+        left.append(run)
+        if sum(map(len, left)) < size:
+            continue
+        joined = torch.cat(left)
+        full = len(joined) // size * size
+        yield from joined[:full].split(size)
+        left = [joined[full:]] if full < len(joined) else []
+    if left and sum(map(len, left)):
+        yield torch.cat(left)
+
+
+def _generator(seed: int, number: int) -> torch.Generator:
+    digest = hashlib.sha256(f"{seed}:{number}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

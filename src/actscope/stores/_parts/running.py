@@ -1,0 +1,109 @@
+"""Running a planned unit and laying its rows out in corpus order.
+
+Letters: n rows, d width of a site.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from actscope.core.errors import BadInput, NotFinite
+from actscope.core.inputs import Inputs
+from actscope.core.site import Port, Site
+from actscope.core.subject import Subject
+from actscope.stores._parts.pieces import Planned, inputs_of, layout, rows_of
+
+
+def widths(subject: Subject, sites: Iterable[Site]) -> dict[Port, int]:
+    """The width of every site, heads flattened, seen by running two tokens. Raises BadInput for attention maps."""
+    sites = list(sites)
+    for site in sites:
+        info = subject.sites.get(site.whole)
+        if info is not None and info.width == 0:
+            raise BadInput(f"{site} has no row per token and cannot be stored; read it live with subject.run(read=[{site}]).")
+    with torch.no_grad():
+        acts = subject.run(Inputs(ids=torch.zeros(1, 2, dtype=torch.long)), read=sites).acts
+    return {Port(site): acts[site].flatten(2).shape[2] for site in sites}
+
+
+def run_unit(
+    subject: Subject, unit: Planned, sites: list[Site], *, context: int, packed: bool, special: bool
+) -> dict[str, Tensor]:
+    """The tensors of one unit: per port "acts.<port>" Float[n d]; "where" and "token" of every row; "ids", "roles",
+    "own" and "pieces" (document, first position, length) of every sequence; "names" of the documents as JSON bytes.
+
+    Raises NotFinite naming the document and the site.
+    """
+    pieces = unit.pieces
+    kept = [rows_of(piece, special) for piece in pieces]
+    where = [_where(piece.document, piece.first, keep) for piece, keep in zip(pieces, kept, strict=True)]
+    starts = torch.tensor([0, *(len(rows) for rows in where)]).cumsum(0).tolist()
+    n = starts[-1]
+    acts: dict[Site, Tensor] = {}
+    valid = torch.ones(n, dtype=torch.bool)
+    for batch in layout(pieces, context, packed):
+        with torch.no_grad():
+            run = subject.run(inputs_of(batch, pieces, packed), read=sites)
+        source, target = _addresses(batch, kept, starts)
+        for site in sites:
+            x = run.acts[site].flatten(2).cpu()
+            if site not in acts:
+                acts[site] = x.new_empty(n, x.shape[2])
+            acts[site][target] = x[source]
+        for reached in run.valid.values():
+            valid[target] &= reached.cpu()[source]
+    words = {
+        "where": torch.cat(where) if where else torch.zeros(0, 2, dtype=torch.long),
+        "token": torch.cat([piece.ids[keep] for piece, keep in zip(pieces, kept, strict=True)] or [torch.zeros(0)]).int(),
+    }
+    if not valid.all():
+        acts = {site: x[valid] for site, x in acts.items()}
+        words = {name: x[valid] for name, x in words.items()}
+    _check_finite(acts, words["where"], unit)
+    return {**{f"acts.{Port(site)}": x for site, x in acts.items()}, **words, **_sequences(unit)}
+
+
+def _where(document: int, first: int, keep: Tensor) -> Tensor:
+    position = keep.nonzero().flatten() + first
+    return torch.stack([torch.full_like(position, document), position], dim=1)
+
+
+def _addresses(batch: list[list[int]], kept: list[Tensor], starts: list[int]) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Where the kept tokens of a batch stand in the run (row, column), and which row of the unit each becomes."""
+    rows, columns, targets = [], [], []
+    for y, row in enumerate(batch):
+        x = 0
+        for i in row:
+            column = kept[i].nonzero().flatten() + x
+            rows.append(torch.full_like(column, y))
+            columns.append(column)
+            targets.append(torch.arange(starts[i], starts[i + 1]))
+            x += len(kept[i])
+    return (torch.cat(rows), torch.cat(columns)), torch.cat(targets)
+
+
+def _sequences(unit: Planned) -> dict[str, Tensor]:
+    pieces = unit.pieces
+    none = torch.zeros(0)
+    shape = [[piece.document, piece.first, len(piece)] for piece in pieces]
+    return {
+        "ids": torch.cat([piece.ids for piece in pieces] or [none]).int(),
+        "roles": torch.cat([piece.roles for piece in pieces] or [none]).to(torch.uint8),
+        "own": torch.cat([piece.own for piece in pieces] or [none]).bool(),
+        "pieces": torch.tensor(shape, dtype=torch.long).reshape(-1, 3),
+        "names": torch.frombuffer(bytearray(json.dumps([unit.first, list(unit.names)]).encode()), dtype=torch.uint8),
+    }
+
+
+def _check_finite(acts: Mapping[Site, Tensor], where: Tensor, unit: Planned) -> None:
+    for site, x in acts.items():
+        good = x.isfinite()
+        if not good.all():
+            row = int((~good).any(1).nonzero()[0])
+            document, position = where[row].tolist()
+            raise NotFinite(
+                f"{site} is NaN or infinite at token {position} of document {unit.names[document - unit.first]!r} (number "
+                f"{document}); expected finite activations. Look at the model's weights, or load it with --dtype float32."
+            )

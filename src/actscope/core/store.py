@@ -21,10 +21,25 @@ from actscope.core.subject import Subject
 class Store(Protocol):
     """Activations of a corpus. Rows stand in corpus order; special tokens have no row unless capture was told to."""
 
-    ports: Mapping[Port, int]  # port -> width
-    subjects: Mapping[str, str]  # alias -> fingerprint of the subject read
-    content: str  # hash of everything in it: equal rows, settings and corpus give equal hashes
-    documents: Mapping[int, str]  # number -> id of every document captured
+    @property
+    def ports(self) -> Mapping[Port, int]:
+        """Port -> width."""
+        ...
+
+    @property
+    def subjects(self) -> Mapping[str, str]:
+        """Alias -> fingerprint of the subject read."""
+        ...
+
+    @property
+    def documents(self) -> Mapping[int, str]:
+        """Number -> id of every document captured."""
+        ...
+
+    @property
+    def content(self) -> str:
+        """Hash of everything in it: equal rows, settings and corpus give equal hashes."""
+        ...
 
     def __len__(self) -> int:
         """Rows."""

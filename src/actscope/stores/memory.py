@@ -24,9 +24,13 @@ class MemoryStore(Reader):
         self._held = [tensors for _, tensors in units]
         self._joined: dict[str, Tensor] = {}
 
-    @cached_property
+    @property
     def content(self) -> str:
         """The content hash that the same capture has on disk."""
+        return self._content
+
+    @cached_property
+    def _content(self) -> str:
         entries = [
             named(number, part, tensors)[0] for number, (part, tensors) in enumerate(zip(self.parts, self._held, strict=True))
         ]

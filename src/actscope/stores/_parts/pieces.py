@@ -68,7 +68,7 @@ def cut(number: int, ids: Int[Tensor, " t"], roles: Int[Tensor, " t"], put: Bool
         own[:before] = start == before
         own[len(own) - after :] = part.stop == end
         joined = [torch.cat([x[:before], x[part], x[end:]]) for x in (ids, roles)]
-        pieces.append(Piece(number, start - before, *joined, own))
+        pieces.append(Piece(number, start - before, joined[0], joined[1], own))
     return pieces
 
 

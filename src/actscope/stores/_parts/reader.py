@@ -57,9 +57,13 @@ class Reader(abc.ABC):
     def _starts(self) -> Int[Tensor, " parts"]:
         return torch.tensor([0, *(part.rows for part in self.parts)]).cumsum(0)
 
-    @cached_property
+    @property
     def documents(self) -> dict[int, str]:
         """Number -> id of every document captured."""
+        return self._documents
+
+    @cached_property
+    def _documents(self) -> dict[int, str]:
         found: dict[int, str] = {}
         for part in range(len(self.parts)):
             first, names = json.loads(self._tensors(part)["names"].numpy().tobytes())
@@ -123,6 +127,10 @@ class Reader(abc.ABC):
     @property
     def text(self) -> tuple[Int[Tensor, " n"], Int[Tensor, "n 2"]]:
         """(token id, where) of every row."""
+        return self._text
+
+    @cached_property
+    def _text(self) -> tuple[Tensor, Tensor]:
         every = [self._tensors(part) for part in range(len(self.parts))]
         return torch.cat([one["token"] for one in every]).long(), torch.cat([one["where"] for one in every])
 

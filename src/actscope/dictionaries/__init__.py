@@ -1,0 +1,1 @@
+"""Dictionaries: one file per paper; what several share stands in `_parts`."""

@@ -1,0 +1,1 @@
+"""Maths that several dictionaries share: selection rules, starts, revival of dead latents, unit norms."""

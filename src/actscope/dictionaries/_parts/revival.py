@@ -1,0 +1,62 @@
+"""AuxK: dead latents learn to model what the living ones leave over. Gao et al. 2024 (arXiv:2406.04093), appendix A.2.
+
+Letters: n rows, d width read, o width written, m latents.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from actscope.core.codes import Codes
+from actscope.core.errors import BadInput
+from actscope.ops import encode_topk, sparse_decode
+
+
+class Revival(nn.Module):
+    """dead_after: rows without firing that make a latent dead. k: dead latents used a row. weight: of the loss; 0: none."""
+
+    idle: Tensor
+
+    def __init__(self, n_latents: int, *, k: int, weight: float, dead_after: int):
+        super().__init__()
+        if k < 1 or weight < 0 or dead_after < 1:
+            raise BadInput(f"aux_k={k}, aux_weight={weight}, dead_after={dead_after}; expected >= 1, >= 0 and >= 1.")
+        self.k, self.weight, self.dead_after = k, weight, dead_after
+        self.register_buffer("idle", torch.zeros(n_latents, dtype=torch.long))  # rows since each latent fired
+        self.fired: Tensor | None = None
+        self.rows = 0
+
+    @property
+    def dead(self) -> Tensor:
+        """Bool[m]."""
+        return self.idle > self.dead_after
+
+    def note(self, codes: Codes) -> None:
+        """Remember what fired; `after_step` counts it."""
+        self.fired = codes.index[codes.value.detach() > 0]
+        self.rows = len(codes)
+
+    def after_step(self) -> None:
+        if self.fired is not None:
+            self.idle += self.rows
+            self.idle[self.fired] = 0
+            self.fired = None
+
+    def loss(
+        self,
+        x: Float[Tensor, "n d"],
+        error: Float[Tensor, "n o"],
+        weight: Float[Tensor, "m d"],
+        bias: Float[Tensor, " m"],
+        centre: Float[Tensor, " d"],
+        atoms: Float[Tensor, "m o"],
+    ) -> Float[Tensor, ""]:
+        """weight * the share of `error` that the k best dead latents of each row leave. The error and the centre are
+        given; encoder rows, biases and atoms of dead latents get the gradient."""
+        dead = self.dead.nonzero().flatten()
+        if self.weight == 0 or len(dead) == 0:
+            return error.new_zeros(())
+        error = error.detach()
+        codes = encode_topk.fast(x, weight[dead], bias[dead], min(self.k, len(dead)), centre.detach())
+        left = error - sparse_decode.fast(codes, atoms[dead])
+        return self.weight * left.square().sum() / error.square().sum().clamp(min=torch.finfo(error.dtype).tiny)

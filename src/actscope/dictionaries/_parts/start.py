@@ -1,0 +1,31 @@
+"""Where training starts from: directions, a centre and a scale.
+
+Letters: n rows, d width, m latents.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+
+def unit_rows(m: int, d: int, seed: int) -> Float[Tensor, "m d"]:
+    """m random directions, uniform on the sphere."""
+    return functional.normalize(torch.randn(m, d, generator=torch.Generator().manual_seed(seed)), dim=1)
+
+
+def geometric_median(x: Float[Tensor, "n d"], rounds: int = 50) -> Float[Tensor, " d"]:
+    """The point with the least summed distance to the rows (Weiszfeld's algorithm): a mean that outliers do not move."""
+    point = x.mean(0)
+    for _ in range(rounds):
+        weight = 1 / (x - point).norm(dim=1, keepdim=True).clamp(min=1e-6 * float(x.norm()) / len(x) ** 0.5 + 1e-30)
+        before, point = point, (weight * x).sum(0) / weight.sum()
+        if (point - before).norm() <= 1e-6 * (x - point).norm() / len(x) ** 0.5:
+            break
+    return point
+
+
+def spread(x: Float[Tensor, "n d"], centre: Float[Tensor, " d"]) -> Float[Tensor, ""]:
+    """Root mean square of a coordinate about the centre; 1 where the rows do not differ at all."""
+    scale = (x - centre).square().mean().sqrt()
+    return torch.where(scale > 0, scale, torch.ones_like(scale))

@@ -1,0 +1,43 @@
+"""Sums over the entries of a sparse matrix given as compressed rows, without ever filling it.
+
+Letters: n rows, m columns, d width of the dense side, nnz entries.
+"""
+
+import warnings
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+
+def times(
+    indptr: Int[Tensor, " rows"], index: Int[Tensor, " nnz"], value: Float[Tensor, " nnz"], dense: Float[Tensor, "m d"]
+) -> Float[Tensor, "n d"]:
+    """The sparse matrix [n m] times a dense one: for every row the weighted sum of the rows it names."""
+    if len(index) == 0 or len(indptr) == 1:
+        return dense.new_zeros(len(indptr) - 1, dense.shape[1])
+    return functional.embedding_bag(index, dense, indptr[:-1], mode="sum", per_sample_weights=value)
+
+
+def transposed(
+    indptr: Int[Tensor, " rows"], index: Int[Tensor, " nnz"], width: int
+) -> tuple[Int[Tensor, " columns"], Int[Tensor, " nnz"], Int[Tensor, " nnz"]]:
+    """(indptr, index, order) of the transpose; its values are `value[order]`. Entries keep the order of their rows."""
+    order = index.argsort(stable=True)
+    row = torch.repeat_interleave(torch.arange(len(indptr) - 1, device=index.device), indptr.diff(), output_size=len(index))
+    counts = torch.bincount(index, minlength=width)
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)]), row[order], order
+
+
+def products(
+    indptr: Int[Tensor, " rows"], index: Int[Tensor, " nnz"], left: Float[Tensor, "n d"], right: Float[Tensor, "m d"]
+) -> Float[Tensor, " nnz"]:
+    """left[row] . right[column] for every entry: the product left @ right.T at the entries alone."""
+    if len(index) == 0 or left.dtype not in (torch.float32, torch.float64):
+        row = torch.repeat_interleave(torch.arange(len(indptr) - 1, device=index.device), indptr.diff())
+        return (left[row] * right[index]).sum(1)
+    with warnings.catch_warnings():  # torch says once that compressed rows are in beta
+        warnings.simplefilter("ignore")
+        places = torch.sparse_csr_tensor(indptr, index, left.new_zeros(len(index)), (len(left), len(right)))
+        return torch.sparse.sampled_addmm(places, left, right.T, beta=0.0).values()

@@ -1,0 +1,72 @@
+"""The k largest positive pre-activations of every row, and their gradients, without a dense gradient.
+
+Letters: n rows, d width, m latents, k active.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd import Function
+
+from actscope.core.codes import Codes
+from actscope.ops import _csr
+
+TILE = 1024  # rows whose pre-activations are held at a time
+
+
+def fast(
+    x: Float[Tensor, "n d"],
+    weight: Float[Tensor, "m d"],
+    bias: Float[Tensor, " m"],
+    k: int,
+    centre: Float[Tensor, " d"] | None = None,
+) -> Codes:
+    """ReLU of the k largest entries of (x - centre) @ weight.T + bias in each row: k entries a row, some of value 0,
+    in no particular order. Differentiable in x, weight, bias and centre."""
+    index, value = _Encode.apply(x, weight, bias, centre, k)  # type: ignore[misc]
+    indptr = torch.arange(0, len(x) * k + 1, k, device=x.device)
+    return Codes(indptr, index, value, len(weight))
+
+
+def reference(
+    x: Float[Tensor, "n d"],
+    weight: Float[Tensor, "m d"],
+    bias: Float[Tensor, " m"],
+    k: int,
+    centre: Float[Tensor, " d"] | None = None,
+) -> Codes:
+    """The same by torch's own operators."""
+    centred = x if centre is None else x - centre
+    value, index = torch.relu(centred @ weight.T + bias).topk(k, dim=1)
+    indptr = torch.arange(0, len(x) * k + 1, k, device=x.device)
+    return Codes(indptr, index.flatten(), value.flatten(), len(weight))
+
+
+class _Encode(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, centre: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
+        centred = x if centre is None else x - centre
+        tiles = [torch.addmm(bias, tile, weight.T).topk(k, dim=1, sorted=False) for tile in centred.split(TILE)]
+        value = torch.cat([tile.values for tile in tiles]).flatten().clamp_(min=0)
+        index = torch.cat([tile.indices for tile in tiles]).flatten()
+        ctx.save_for_backward(centred, weight, index, value)
+        ctx.mark_non_differentiable(index)
+        ctx.set_materialize_grads(False)
+        return index, value
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        centred, weight, index, value = ctx.saved_tensors
+        if grads[1] is None:
+            return None, None, None, None, None
+        n, m = len(centred), len(weight)
+        slope = torch.where(value > 0, grads[1], 0)
+        indptr = torch.arange(0, len(index) + 1, len(index) // n, device=index.device)
+        to_x = _csr.times(indptr, index, slope, weight) if ctx.needs_input_grad[0] else None
+        ends, row, order = _csr.transposed(indptr, index, m)
+        to_weight = _csr.times(ends, row, slope[order], centred) if ctx.needs_input_grad[1] else None
+        to_bias = slope.new_zeros(m).index_add_(0, index, slope)
+        to_centre = -(to_bias @ weight) if ctx.needs_input_grad[3] else None
+        return to_x, to_weight, to_bias if ctx.needs_input_grad[2] else None, to_centre, None

@@ -1,9 +1,16 @@
 """Random models of odd sizes, and a tokenizer, made once."""
 
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 import torch
+
+from actscope.subjects.hf import HFSubject
+from actscope.subjects.load import load
+
+WEIGHTS = files("actscope").joinpath("organisms", "weights")
+SHIPPED = [name for name in ("pocket", "pocket-mini") if WEIGHTS.joinpath(name, "config.json").is_file()]
 
 
 def make_model(parallel: bool = True, layers: int = 3):
@@ -39,9 +46,26 @@ def make_tokenizer():
     return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
 
 
+@pytest.fixture(autouse=True, scope="package")
+def _one_thread():
+    """Models this small run slower on two threads than on one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session", params=[True, False], ids=["parallel", "sequential"])
 def model(request):
     return make_model(request.param)
+
+
+@pytest.fixture(scope="session", params=["parallel", "sequential", *SHIPPED])
+def subject(request):
+    """Every model there is to try: random ones of odd sizes, and those that ship."""
+    if request.param in SHIPPED:
+        return load(request.param)
+    return HFSubject(make_model(request.param == "parallel"), None, "random")
 
 
 @pytest.fixture(scope="session")

@@ -99,24 +99,34 @@ class HFSubject(HookedSubject):
         attention = laid.attention
         eager = self.model.config._attn_implementation in ("eager", _ATTENTION)
         if attention is not None and attention.dim() == 4 and eager:
-            dtype = self.model.dtype
-            attention = torch.zeros(attention.shape, dtype=dtype, device=attention.device).masked_fill(
-                ~attention, torch.finfo(dtype).min
-            )
-        given = {"input_ids": inputs.ids}
-        place = self.taps[Site("embed")].place
-        if inputs.embeds is not None:
-            embeds = inputs.embeds
-            if torch.is_grad_enabled() and not embeds.requires_grad:
-                embeds = embeds.detach().requires_grad_(True)
-            if place in this.steps:
-                embeds = this.visit(place, embeds, self.modules[place[0]], embeds)
-            given = {"inputs_embeds": embeds}
+            nothing = torch.zeros(attention.shape, dtype=self.model.dtype, device=attention.device)
+            attention = nothing.masked_fill(~attention, torch.finfo(self.model.dtype).min)
+        given = {
+            "attention_mask": attention,
+            "position_ids": laid.positions,
+            "past_key_values": past,
+            "use_cache": past is not None,
+        }
         module = self.model if whole else self.model.base_model
-        with _rooted(self.modules[place[0]]):
-            return module(
-                **given, attention_mask=attention, position_ids=laid.positions, past_key_values=past, use_cache=past is not None
-            )
+        if inputs.embeds is not None:
+            return module(inputs_embeds=self._embeds(this, inputs.embeds), **given)
+        try:
+            with _rooted(self.modules[self.taps[Site("embed")].place[0]]):
+                return module(input_ids=inputs.ids, **given)
+        except IndexError as error:
+            low, high = int(inputs.ids.min()), int(inputs.ids.max())  # type: ignore[union-attr]
+            if low >= 0 and high < self.model.config.vocab_size:
+                raise
+            raise BadInput(
+                f"Token ids {low} to {high} given; {self.name} knows 0 to {self.model.config.vocab_size - 1}."
+            ) from error
+
+    def _embeds(self, this: Pass, embeds: Tensor) -> Tensor:
+        """Vectors given in place of ids, after what is done at the site `embed`."""
+        place = self.taps[Site("embed")].place
+        if torch.is_grad_enabled() and not embeds.requires_grad:
+            embeds = embeds.detach().requires_grad_(True)
+        return this.visit(place, embeds, self.modules[place[0]], embeds) if place in this.steps else embeds
 
     @contextlib.contextmanager
     def _attention(self, this: Pass, past: Any, plan: Planned) -> Iterator[None]:
@@ -172,10 +182,6 @@ class HFSubject(HookedSubject):
             return
         if ids.dim() != 2 or ids.is_floating_point() or not ids.numel():
             raise BadInput(f"Token ids of shape {tuple(ids.shape)}, {ids.dtype}; expected whole numbers [b t], at least one.")
-        if ids.device.type == "cpu":
-            low, high = (int(edge) for edge in ids.aminmax())
-            if low < 0 or high >= self.model.config.vocab_size:
-                raise BadInput(f"Token ids {low} to {high} given; {self.name} knows 0 to {self.model.config.vocab_size - 1}.")
 
 
 def _tokens(inputs: Inputs) -> tuple[int, int]:

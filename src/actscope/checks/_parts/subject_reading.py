@@ -1,0 +1,209 @@
+"""What is read is what the model computes, and what is written is really there."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from actscope.checks._parts.subject_case import LOGITS, NEAR, Case, far, parts
+from actscope.core.intervention import Replace
+from actscope.core.site import HEAD_KINDS, MAP_KINDS, Site
+
+
+def boundaries_are_bitwise_plain_hooks(case: Case) -> None:
+    """Every site at a module's side is bitwise what a plain hook on the untouched model gives."""
+    if case.model is None:
+        return
+    subject = case.subject
+    sites = [site for site in subject.order if subject.sites[site].side != "computed"]
+    seen: dict[tuple[str, str], Tensor] = {}
+    modules = dict(case.model.named_modules())
+    handles = []
+    for site in sites:
+        info = subject.sites[site]
+        handles.append(_plain_hook(modules[info.module], (info.module, info.side), seen))
+    try:
+        with torch.no_grad():
+            case.model(case.ids)
+    finally:
+        for handle in handles:
+            handle.remove()
+    together = subject.run(case.ids, read=sites).acts
+    for site in sites:
+        info = subject.sites[site]
+        expected = seen[info.module, info.side]
+        alone = subject.run(case.ids, read=[site]).acts[site]
+        for found in (alone, together[site]):
+            assert torch.equal(found.reshape(expected.shape), expected), f"{site} differs from a plain hook on {info.module}"
+
+
+def _plain_hook(module: nn.Module, key: tuple[str, str], seen: dict) -> Any:
+    if key[1] == "in":
+        return module.register_forward_pre_hook(lambda _m, args: seen.__setitem__(key, args[0]) or None)
+    return module.register_forward_hook(
+        lambda _m, _a, out: seen.__setitem__(key, out if isinstance(out, Tensor) else out[0]) or None
+    )
+
+
+def attention_is_bitwise_the_eager_models(case: Case) -> None:
+    """attn_pattern is bitwise what the model's own eager attention gives out, alone and beside other sites."""
+    if case.model is None or not case.has("attn_pattern") or not hasattr(case.model, "config"):
+        return
+    eager = copy.deepcopy(case.model)
+    eager.config._attn_implementation = "eager"
+    with torch.no_grad():
+        expected = eager(case.ids, output_attentions=True).attentions
+    every = case.subject.run(case.ids, read=case.subject.order).acts
+    for layer in case.layers:
+        assert torch.equal(case.site("attn_pattern", layer), expected[layer]), f"layers.{layer}.attn_pattern"
+        assert torch.equal(every[Site("attn_pattern", layer)], expected[layer]), f"layers.{layer}.attn_pattern, read with all"
+
+
+def softmax_of_scores_is_bitwise_the_pattern(case: Case) -> None:
+    if not case.has("attn_scores", "attn_pattern"):
+        return
+    for layer in case.layers:
+        acts = case.read(Site("attn_scores", layer), Site("attn_pattern", layer))
+        scores, pattern = acts[Site("attn_scores", layer)], acts[Site("attn_pattern", layer)]
+        assert torch.equal(scores.softmax(-1, dtype=torch.float32).to(pattern), pattern), f"layer {layer}"
+
+
+def scales_rebuild_the_norms(case: Case) -> None:
+    """A norm's input over its scale, times its weight (plus its bias), is its output."""
+    pairs = [("attn_norm_scale", "resid_pre", "attn_in"), ("mlp_norm_scale", "", "mlp_in")]
+    sites = case.subject.sites
+    triples = []
+    for layer in case.layers:
+        for scale, before, after in pairs:
+            source = before or ("resid_mid" if Site("resid_mid", layer) in sites else "resid_pre")
+            triples.append((Site(scale, layer), Site(source, layer), Site(after, layer)))
+    last = Site("resid_post", case.layers[-1]) if case.layers else LOGITS
+    triples.append((Site("final_norm_scale"), last, Site("final_norm")))
+    for scale, source, after in triples:
+        if not {scale, source, after} <= set(sites):
+            continue
+        acts = case.read(scale, source, after)
+        weight, bias = case.weight(scale), case.weight(scale, "bias")
+        assert weight is not None, f"{sites[scale].module} has no weight"
+        x = acts[source] - acts[source].mean(-1, keepdim=True) if bias is not None else acts[source]
+        rebuilt = x / acts[scale] * weight + (0 if bias is None else bias)
+        assert far(rebuilt, acts[after]) <= NEAR, f"{scale} does not rebuild {after}"
+
+
+def own_value_written_back_changes_nothing(case: Case) -> None:
+    """Logits bit-identical at module boundaries, within 1e-5 relative elsewhere; also for single heads."""
+    subject = case.subject
+    plain = subject.run(case.ids).logits
+    assert plain is not None
+    for site in [*subject.order, *parts(case)]:
+        own = subject.run(case.ids, read=[site]).acts[site]
+        logits = subject.run(case.ids, read=[LOGITS], write=[Replace(site, own)]).logits
+        assert logits is not None
+        if subject.sites[site.whole].side != "computed":
+            assert torch.equal(logits, plain), f"{site} written back moved the logits"
+        assert far(logits, plain) <= NEAR, f"{site} written back moved the logits by {far(logits, plain):.1e}"
+
+
+def another_value_written_changes_the_logits(case: Case) -> None:
+    """The control of the check above: the write is really made, and a read returns it."""
+    subject = case.subject
+    plain = subject.run(case.ids).logits
+    assert plain is not None
+    noise = torch.Generator().manual_seed(3)
+    for site in [*subject.order, *parts(case)]:
+        own = subject.run(case.ids, read=[site]).acts[site]
+        other = own * (1.5 + torch.rand(own.shape, generator=noise)).to(own)
+        run = subject.run(case.ids, read=[site, LOGITS], write=[Replace(site, other)])
+        assert torch.equal(run.acts[site], other), f"a read of {site} does not return what was written"
+        assert run.logits is not None and far(run.logits, plain) > 10 * NEAR, f"writing {site} did not reach the logits"
+
+
+def a_head_is_one_part_of_its_site(case: Case) -> None:
+    for site in parts(case):
+        axis = 1 if site.kind in MAP_KINDS else 2
+        whole = case.read(site.whole)[site.whole]
+        assert torch.equal(case.read(site)[site], whole.select(axis, site.part or 0)), str(site)
+        written = case.subject.run(case.ids, read=[site.whole], write=[Replace(site, torch.zeros(()))]).acts[site.whole]
+        expected = whole.clone()
+        expected.select(axis, site.part or 0).zero_()
+        assert torch.equal(written, expected), f"writing {site} touched other parts of {site.whole}"
+
+
+def pattern_times_values_is_z(case: Case) -> None:
+    if not case.has("attn_pattern", "v", "z"):
+        return
+    for layer in case.layers:
+        acts = case.read(*(Site(kind, layer) for kind in ("attn_pattern", "v", "z")))
+        pattern, v, z = (acts[Site(kind, layer)] for kind in ("attn_pattern", "v", "z"))
+        v = v.repeat_interleave(z.shape[2] // v.shape[2], dim=2)
+        assert far(torch.einsum("bhts,bshd->bthd", pattern, v), z) <= NEAR, f"layer {layer}"
+        native = case.site("z", layer)  # without attention in the open
+        assert far(z, native) <= NEAR, f"layer {layer}: z moves when attention is read"
+
+
+def queries_times_keys_are_scores(case: Case) -> None:
+    """Rotated queries times keys, scaled, are the scores where a token may look; unrotated ones agree at position 0."""
+    if not case.has("attn_scores", "q_rot", "k_rot", "q", "k"):
+        return
+    for layer in case.layers:
+        acts = case.read(*(Site(kind, layer) for kind in ("attn_scores", "q_rot", "k_rot", "q", "k")))
+        scores, q, k, q0, k0 = (acts[Site(kind, layer)] for kind in ("attn_scores", "q_rot", "k_rot", "q", "k"))
+        k = k.repeat_interleave(q.shape[2] // k.shape[2], dim=2)
+        product = torch.einsum("bthd,bshd->bhts", q, k) * q.shape[-1] ** -0.5
+        seen = torch.ones(q.shape[1], q.shape[1], dtype=torch.bool).tril()
+        assert far(product.masked_fill(~seen, 0), scores.masked_fill(~seen, 0)) <= NEAR, f"layer {layer}"
+        assert bool((scores.masked_fill(seen, -torch.inf) < -1e4).all()), f"layer {layer}: scores are not masked"
+        assert far(q[:, 0], q0[:, 0]) <= NEAR and far(acts[Site("k_rot", layer)][:, 0], k0[:, 0]) <= NEAR, f"layer {layer}"
+
+
+def the_stream_is_the_sum_of_what_is_added(case: Case) -> None:
+    if not case.has("resid_pre", "attn_add", "mlp_add", "resid_post"):
+        return
+    every = case.read(*(site for site in case.subject.order if site.kind.startswith("resid") or site.kind.endswith("_add")))
+    for layer in case.layers:
+        added = [every[Site(kind, layer)] for kind in ("resid_pre", "attn_add", "mlp_add")]
+        assert far(added[0] + added[1] + added[2], every[Site("resid_post", layer)]) <= NEAR, f"layer {layer}"
+        if Site("resid_mid", layer) in every:
+            assert far(added[0] + added[1], every[Site("resid_mid", layer)]) <= NEAR, f"layer {layer}: resid_mid"
+        if layer + 1 in case.layers:
+            assert torch.equal(every[Site("resid_post", layer)], every[Site("resid_pre", layer + 1)]), f"layer {layer}"
+
+
+def last_products_rebuild_their_outputs(case: Case) -> None:
+    """mlp_post @ W + b = mlp_out, z @ W + b = attn_out, and the last residual gives the logits."""
+    for source, out in (("mlp_post", "mlp_out"), ("z", "attn_out")):
+        for layer in case.layers if case.has(source, out) else ():
+            acts = case.read(Site(source, layer), Site(out, layer))
+            x = acts[Site(source, layer)]
+            x = x.flatten(2) if source in HEAD_KINDS else x
+            assert far(_product(case, x, Site(out, layer)), acts[Site(out, layer)]) <= NEAR, f"layers.{layer}.{out}"
+    norm, scale = Site("final_norm"), Site("final_norm_scale")
+    if case.layers and {norm, scale, LOGITS} <= set(case.subject.sites):
+        last = Site("resid_post", case.layers[-1])
+        acts = case.read(last, scale, LOGITS)
+        weight, bias = case.weight(norm), case.weight(norm, "bias")
+        x = acts[last] - acts[last].mean(-1, keepdim=True) if bias is not None else acts[last]
+        rebuilt = _product(case, x / acts[scale] * weight + (0 if bias is None else bias), LOGITS)
+        assert far(rebuilt, acts[LOGITS]) <= NEAR, "the last residual does not give the logits"
+
+
+def _product(case: Case, x: Tensor, site: Site) -> Tensor:
+    weight, bias = case.weight(site), case.weight(site, "bias")
+    assert weight is not None, f"{case.subject.sites[site].module} has no weight"
+    return x @ weight.T + (0 if bias is None else bias)
+
+
+READING = (
+    boundaries_are_bitwise_plain_hooks,
+    attention_is_bitwise_the_eager_models,
+    softmax_of_scores_is_bitwise_the_pattern,
+    scales_rebuild_the_norms,
+    own_value_written_back_changes_nothing,
+    another_value_written_changes_the_logits,
+    a_head_is_one_part_of_its_site,
+    pattern_times_values_is_z,
+    queries_times_keys_are_scores,
+    the_stream_is_the_sum_of_what_is_added,
+    last_products_rebuild_their_outputs,
+)

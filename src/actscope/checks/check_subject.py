@@ -1,0 +1,24 @@
+"""What every subject of a causal language model must do. One behaviour a function; `check_subject` runs them all."""
+
+from torch import Tensor
+
+from actscope.checks._parts.subject_case import make_case
+from actscope.checks._parts.subject_reading import READING
+from actscope.checks._parts.subject_running import RUNNING
+from actscope.core.subject import Subject
+
+__all__ = ["check_subject"]
+
+CHECKS = {check.__name__: check for check in (*RUNNING, *READING)}
+
+
+def check_subject(subject: Subject, *, ids: Tensor | None = None, only: str | None = None, seed: int = 0) -> None:
+    """Run every check on one subject. Raises AssertionError, naming the behaviour and the site.
+
+    ids: Int[b t] with b >= 3 and t >= 8, random ones by default. only: the name of one check. Comparisons with the untouched
+    model need `subject.model`, the torch module inside; the checks of kinds of sites that the subject lacks say nothing.
+    """
+    case = make_case(subject, ids, seed)
+    for name, check in CHECKS.items():
+        if only in (None, name):
+            check(case)

@@ -1,16 +1,16 @@
 """A tiny GPT-NeoX in which one direction raises one token, a dictionary that holds it, and a store of random documents."""
 
-from collections.abc import Iterable, Iterator
-
 import torch
 from torch import Tensor
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from actscope.core.batch import Batch
 from actscope.core.codes import Codes
 from actscope.core.dictionary import Dictionary
 from actscope.core.inputs import Inputs
-from actscope.core.site import Port, Site
+from actscope.core.site import Site
+from actscope.core.store import Store
+from actscope.corpora.texts import texts
+from actscope.stores.capture import capture
 from actscope.subjects.hf import HFSubject
 
 SITE = Site("resid_post", 0)
@@ -18,7 +18,7 @@ WIDTH, VOCABULARY = 32, 64
 TRIGGER, RAISED = 7, 9  # the token whose embedding holds the direction, and the token the direction raises
 
 
-def planted_subject(strength: float = 6.0) -> tuple[HFSubject, Tensor]:
+def planted_subject(strength: float = 6.0) -> tuple["Numbers", Tensor]:
     """A random model in which the direction returned stands at TRIGGER and raises the logit of RAISED."""
     torch.manual_seed(0)
     config = GPTNeoXConfig(
@@ -30,7 +30,7 @@ def planted_subject(strength: float = 6.0) -> tuple[HFSubject, Tensor]:
     with torch.no_grad():
         model.get_input_embeddings().weight[TRIGGER] += strength * direction
         model.get_output_embeddings().weight[RAISED] += 0.5 * direction
-    return HFSubject(model, name="planted"), direction
+    return Numbers(model, name="planted"), direction
 
 
 class Directions(Dictionary):
@@ -66,39 +66,23 @@ def dictionary_of(direction: Tensor, nulls: int = 20, others: int = 80) -> Direc
     return Directions(encoder, atoms, threshold)
 
 
-class Documents:
-    """A store of documents of random token ids, each one sequence."""
+class Numbers(HFSubject):
+    """Reads texts of token numbers, such as "7 9 30"."""
 
-    def __init__(self, subject: HFSubject, n: int = 120, length: int = 24, seed: int = 0):
-        generator = torch.Generator().manual_seed(seed)
-        ids = torch.randint(0, VOCABULARY, (n, length), generator=generator)
-        self.ids = torch.where(torch.rand(n, length, generator=generator) < 0.08, TRIGGER, ids)
-        x = subject.run(self.ids, read=[SITE]).acts[SITE]
-        self.ports, self.subjects = {Port(SITE): WIDTH}, {"": subject.fingerprint}
-        self.documents = {number: f"document {number}" for number in range(n)}
-        places = torch.cartesian_prod(torch.arange(n), torch.arange(length))
-        self.rows_, self.where = x.flatten(0, 1), places
+    def prepare(self, raw):
+        rows = [[int(word) for word in text.split()] for text in raw]
+        ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+        for number, row in enumerate(rows):
+            ids[number, : len(row)] = torch.tensor(row)
+        lengths = torch.tensor([len(row) for row in rows])
+        mask = torch.arange(ids.shape[1]) < lengths[:, None]
+        offsets = torch.zeros(*ids.shape, 2, dtype=torch.long)
+        return Inputs(ids=ids, mask=mask, roles=torch.zeros_like(ids), offsets=offsets)
 
-    def __len__(self) -> int:
-        return len(self.where)
 
-    def batches(self, ports: Iterable, size: int, *, seed: int | None = None, start: int = 0) -> Iterator[Batch]:
-        for at in range(start * size, len(self), size):
-            yield Batch({Port.parse(port): self.rows_[at : at + size] for port in ports}, self.where[at : at + size])
-
-    @property
-    def text(self) -> tuple[Tensor, Tensor]:
-        return self.ids.flatten(), self.where
-
-    def sequences(self, size: int, documents: Iterable[int] | None = None) -> Iterator[tuple[Inputs, Tensor]]:
-        chosen = torch.tensor(sorted(self.documents if documents is None else documents))
-        for part in chosen.split(size):
-            yield Inputs(ids=self.ids[part]), torch.stack([part, torch.zeros_like(part)], dim=1)
-
-    def rows(self, index: Tensor, ports: Iterable) -> Batch:
-        return Batch({Port.parse(port): self.rows_[index] for port in ports}, self.where[index])
-
-    def tokens(self, where: Tensor, before: int, after: int) -> Tensor:
-        places = where[:, 1:] + torch.arange(-before, after + 1)
-        inside = (places >= 0) & (places < self.ids.shape[1])
-        return torch.where(inside, self.ids[where[:, :1], places.clamp(0, self.ids.shape[1] - 1)], -1)
+def store_of(subject: Numbers, n: int = 120, length: int = 24) -> Store:
+    """A store of documents of random token numbers, one in twelve of them TRIGGER."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, VOCABULARY, (n, length), generator=generator)
+    ids = torch.where(torch.rand(n, length, generator=generator) < 0.08, TRIGGER, ids)
+    return capture(subject, texts([" ".join(map(str, row)) for row in ids.tolist()]), [SITE])

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from planted import RAISED, SITE, VOCABULARY, WIDTH, Documents, dictionary_of, planted_subject
+from planted import RAISED, SITE, VOCABULARY, WIDTH, dictionary_of, planted_subject, store_of
 
 from actscope.core.errors import BadInput, WrongSubject
 from actscope.core.explanation import Explanation
@@ -18,7 +18,7 @@ SELECT, REPORT = range(0, 60), range(60, 120)
 def measured():
     subject, direction = planted_subject()
     dictionary = dictionary_of(direction)
-    store = Documents(subject)
+    store = store_of(subject)
     explained = [Explanation(latent, "something", "by hand") for latent in range(21)]
     return effect(explained, dictionary, subject, store, select=SELECT, report=REPORT, positions=24, draws=5000)
 
@@ -50,7 +50,7 @@ def test_controls_act_at_the_same_places(measured):
 def test_an_effect_does_not_depend_on_what_else_is_reported(measured):
     subject, direction = planted_subject()
     [alone] = effect(
-        measured[:1], dictionary_of(direction), subject, Documents(subject), select=SELECT, report=REPORT, positions=24,
+        measured[:1], dictionary_of(direction), subject, store_of(subject), select=SELECT, report=REPORT, positions=24,
         draws=5000,
     )  # fmt: skip
     assert alone.scores[-2].value == pytest.approx(measured[0].score("ablate").value, abs=1e-5)
@@ -81,12 +81,12 @@ def test_a_site_that_reaches_no_logit_is_refused():
         subject.model.get_output_embeddings().weight.zero_()
     explained = [Explanation(0, "something", "by hand")]
     with pytest.raises(BadInput, match="changes no logit"):
-        effect(explained, dictionary_of(direction), subject, Documents(subject), select=SELECT, report=REPORT, positions=12)
+        effect(explained, dictionary_of(direction), subject, store_of(subject), select=SELECT, report=REPORT, positions=12)
 
 
 def test_targets_must_be_fixed_on_other_documents_and_on_the_same_subject():
     subject, direction = planted_subject()
-    dictionary, store = dictionary_of(direction), Documents(subject, n=20)
+    dictionary, store = dictionary_of(direction), store_of(subject, n=20)
     explained = [Explanation(0, "something", "by hand")]
     with pytest.raises(BadInput, match="other documents"):
         effect(explained, dictionary, subject, store, select=[1, 2], report=[2, 3])
@@ -97,7 +97,7 @@ def test_targets_must_be_fixed_on_other_documents_and_on_the_same_subject():
 
 def test_a_latent_in_too_few_documents_has_no_interval():
     subject, direction = planted_subject()
-    dictionary, store = dictionary_of(direction), Documents(subject)
+    dictionary, store = dictionary_of(direction), store_of(subject)
     [few] = effect(
         [Explanation(0, "something", "by hand")], dictionary, subject, store, select=SELECT, report=range(60, 66), draws=5000
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from actscope.core.codes import Codes
 from actscope.core.dictionary import Dictionary
-from actscope.core.errors import BadInput
+from actscope.core.inputs import TEXT
 from actscope.core.store import Store
 
 _EARLY = 96  # positions below this are taken first: they need the fewest tokens before them
@@ -99,21 +99,21 @@ def others_active(firing: Firing, spots: Spots, latents: Sequence[int], most: in
 def sequences_of(store: Store, where: Int[Tensor, "p 2"], *, size: int = 256) -> tuple[list[Tensor], Int[Tensor, "p 2"]]:
     """The token ids of every sequence that holds one of these places, and for each place (sequence, index in it).
 
-    Raises BadInput for a packed store, whose sequences hold several documents.
+    Pieces of one document overlap in the special tokens they were given; a place lies in the piece whose text holds it.
     """
     documents = torch.unique(where[:, 0]).tolist()
     sequences: list[Tensor] = []
-    spans: dict[int, list[tuple[int, int, int]]] = {number: [] for number in documents}
+    spans: dict[int, list[tuple[int, int, int, int]]] = {number: [] for number in documents}
     for inputs, first in store.sequences(size, documents):
-        if inputs.document is not None or inputs.ids is None:
-            raise BadInput("The store is packed; effects need sequences of one document each: capture with packed=False.")
+        assert inputs.ids is not None, "what was captured as text has token ids"
         mask = torch.ones_like(inputs.ids, dtype=torch.bool) if inputs.mask is None else inputs.mask
-        for ids, real, (document, start) in zip(inputs.ids, mask, first.tolist(), strict=True):
-            ids = ids[real]
-            spans[document].append((start, start + len(ids), len(sequences)))
-            sequences.append(ids)
+        roles = torch.full_like(inputs.ids, TEXT) if inputs.roles is None else inputs.roles
+        for ids, real, role, (document, start) in zip(inputs.ids, mask, roles, first.tolist(), strict=True):
+            own = (role[real] == TEXT).nonzero()[:, 0].tolist() or [0]
+            spans[document].append((start + own[0], start + own[-1] + 1, start, len(sequences)))
+            sequences.append(ids[real])
     places = torch.empty_like(where)
     for number, (document, position) in enumerate(where.tolist()):
-        start, _, sequence = next(span for span in spans[document] if span[0] <= position < span[1])
+        start, sequence = next(span[2:] for span in spans[document] if span[0] <= position < span[1])
         places[number] = torch.tensor([sequence, position - start])
     return sequences, places

@@ -11,12 +11,12 @@ from torch import Tensor
 from actscope.core.dictionary import Dictionary
 from actscope.core.errors import BadInput, Interrupted, WrongSubject
 from actscope.core.explanation import Explanation
-from actscope.core.predicate import TokenText
 from actscope.core.progress import Progress, quiet, stop_requested
 from actscope.core.score import Score
 from actscope.core.site import Site
 from actscope.core.store import Store
 from actscope.core.subject import Subject
+from actscope.core.text import TokenText
 from actscope.scores._parts.bootstrap import holm, holm_levels
 from actscope.scores._parts.spots import Firing, Spots, choose, others_active, sequences_of
 from actscope.scores._parts.studentized import Studentized, studentized
@@ -161,9 +161,7 @@ class _Work:
         return torch.where(fall < 0, token, -1)
 
     def _rules_hold(self) -> list[Bool[Tensor, " n"] | None]:
-        ids, where = self.store.text
-        vocabulary = tuple(self.subject.pieces(range(self.subject.sites[Site("logits")].width)))
-        text = TokenText(ids, where, vocabulary)
+        text = TokenText.of(self.store, self.subject)
         return [None if explanation.rule is None else explanation.rule.holds(text) for explanation in self.explanations]
 
     def measure(self, documents: list[int], doses: Tensor, target: Tensor) -> _Measured:

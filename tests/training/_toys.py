@@ -20,6 +20,7 @@ class Rows:
         self.ports = {port: x.shape[1] for port, x in acts.items()}
         self.subjects = {"": "toy-subject"}
         self.documents = {0: "only"}
+        self.content = f"{float(sum(x.double().abs().sum() for x in acts.values())):.12g}"
         n = len(self)
         self.where = torch.stack([torch.zeros(n, dtype=torch.long), torch.arange(n)], 1)
 

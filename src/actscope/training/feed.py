@@ -38,8 +38,12 @@ class Feed:
         if not self.is_store:
             return getattr(self.source, "identity", type(self.source).__name__)
         ports = {str(port): self.source.ports[port] for port in self.ports}
-        content = getattr(self.source, "content", None)
-        return {"ports": ports, "rows": len(self.source), "subjects": dict(self.source.subjects), "content": content}
+        return {
+            "ports": ports,
+            "rows": len(self.source),
+            "subjects": dict(self.source.subjects),
+            "content": self.source.content,
+        }
 
     def batches(self, cursor: Cursor) -> Iterator[tuple[Any, Cursor]]:
         """(batch, the cursor after it) from `cursor` on, for ever."""

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from actscope.core import artifact, files, methods
+from actscope.core import artifact, files, lock, methods
 from actscope.core.dictionary import Dictionary, Solved, Trainable
-from actscope.core.errors import Interrupted, NotFinite
+from actscope.core.errors import BadInput, Interrupted, NotFinite
 from actscope.core.progress import Progress, quiet, stop_requested
 from actscope.training.checkpoint import Checkpoints
 from actscope.training.descent import Descent, Handwritten
@@ -42,28 +42,60 @@ def fit(trainable: T, source: Any, plan: Plan, *, out: Path | str | None = None,
     """
     ports = list(dict.fromkeys([*trainable.reads, *trainable.writes])) if isinstance(trainable, Dictionary) else []
     feed = Feed(source, plan, ports)
-    identity = _identity(trainable, feed, plan)
-    kept = None if out is None else Checkpoints(out, identity)
-    record: dict[str, Any] = {**identity, "threads": torch.get_num_threads() if kept is None else kept.threads}
     if isinstance(trainable, nn.Module):
         trainable.to(plan.device, getattr(torch, plan.dtype)).train()
-    if kept is not None and kept.finished:
-        _restore(trainable, kept.final())
+    if out is None:
+        _train(trainable, feed, plan, None, torch.get_num_threads(), progress)
     else:
-        with _same_machine(plan, record["threads"]):
-            if isinstance(trainable, Solved):
-                trainable.solve(lambda: _one_pass(feed, plan))
-            else:
-                record.update(_Loop(trainable, feed, plan, kept, progress).run())  # type: ignore[arg-type]
-    if isinstance(trainable, Dictionary):
-        trainable.subject = feed.source.subjects.get(ports[0].subject, "")
+        with _alone(Path(out)):
+            _train_into(trainable, feed, plan, Checkpoints(out, _identity(trainable, feed, plan)), progress)
     if isinstance(trainable, nn.Module):
         trainable.eval()
-    if kept is not None and not kept.finished:
-        _save(trainable, kept.out, record)
-    if kept is not None:
-        kept.clear()
     return trainable
+
+
+def _train_into(trainable: Any, feed: Feed, plan: Plan, kept: Checkpoints, progress: Progress) -> None:
+    """Train, or go on, or load what is finished, in the folder of `kept`."""
+    if kept.finished:
+        _restore(trainable, kept.final())
+        _stamp(trainable, feed)
+    else:
+        found = _train(trainable, feed, plan, kept, kept.threads, progress)
+        _save(trainable, kept.out, {**_identity(trainable, feed, plan), "threads": kept.threads, **found})
+    kept.clear()
+
+
+def _train(
+    trainable: Any, feed: Feed, plan: Plan, kept: Checkpoints | None, threads: int, progress: Progress
+) -> dict[str, Any]:
+    """All the work there is; returns what the loop found out on the way."""
+    found: dict[str, Any] = {}
+    with _same_machine(plan, threads):
+        if isinstance(trainable, Solved):
+            trainable.solve(lambda: _one_pass(feed, plan))
+        else:
+            found = _Loop(trainable, feed, plan, kept, progress).run()
+    _stamp(trainable, feed)
+    return found
+
+
+def _stamp(trainable: Any, feed: Feed) -> None:
+    """Which subject a dictionary belongs to."""
+    if isinstance(trainable, Dictionary):
+        trainable.subject = feed.source.subjects.get(feed.ports[0].subject, "")
+
+
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Be the only writer of the folder, made if it is not there."""
+    if out.exists() and not out.is_dir():
+        raise BadInput(f"{out} is a file; expected a new or empty folder, or one that a fit began.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"Cannot make the folder {out}: {error.strerror}. Give another one with --out.") from error
+    with lock.hold(out):
+        yield
 
 
 class _Loop:
@@ -231,7 +263,7 @@ def _same_machine(plan: Plan, threads: int) -> Iterator[None]:
     cuda = [torch.device(plan.device)] if plan.device.startswith("cuda") else []
     torch.set_num_threads(threads)
     try:
-        with torch.random.fork_rng(devices=cuda):
+        with torch.random.fork_rng(devices=cuda), torch.enable_grad():
             torch.manual_seed(plan.seed)
             yield
     finally:

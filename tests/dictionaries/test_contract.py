@@ -1,0 +1,90 @@
+"""Every method of the room keeps the contract, by existing; and the suite finds what breaks it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import actscope.dictionaries._parts
+from actscope.checks.check_dictionary import check_dictionary, smallest
+from actscope.core import methods
+from actscope.core.codes import Codes
+from actscope.dictionaries.pca import PCA
+from actscope.dictionaries.topk import TopK
+
+PARTS = Path(actscope.dictionaries._parts.__file__).parent
+ACTIVATIONS = sorted(path.stem.removeprefix("select_") for path in PARTS.glob("select_*.py"))
+
+
+@pytest.mark.parametrize("name", methods.names("dictionaries"))
+def test_contract(name: str):
+    check_dictionary(smallest(name))
+
+
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_contract_of_every_selection_in_a_transcoder(activation: str, skip: bool):
+    check_dictionary(smallest("transcoder", activation=activation, skip=skip))
+
+
+def unsorted(self, x, *, grads=None):
+    codes = ENCODE(self, x)
+    return Codes(codes.indptr, codes.index.flip(0), codes.value, codes.width)
+
+
+def of_the_batch(self, x, *, grads=None):
+    x = self.joined(x)
+    return ENCODE(self, x - x.mean(0))
+
+
+def squared(self, codes, x=None):
+    return DECODE(self, Codes(codes.indptr, codes.index, codes.value.square(), codes.width))
+
+
+def off(self, progress):
+    self.decoder.data.normal_(generator=torch.Generator())  # the atoms are no longer those that were trained
+
+
+ENCODE, DECODE = TopK.encode, TopK.decode
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "message"),
+    [
+        ("encode", unsorted, "proper codes: latents of a row are not ascending"),
+        ("encode", of_the_batch, "row alone: row 0 has other codes alone"),
+        ("encode", torch.no_grad()(ENCODE), "no gradient reaches|does not require grad"),
+        ("decode", squared, "affine decode: decode at layers.0.mlp_in is not"),
+        ("after_step", off, "objective: after 50 steps the loss is"),
+        (
+            "state_dict",
+            lambda self: dict(nn.Module.state_dict(self), noise=torch.rand(1)),
+            "deterministic: two new ones differ",
+        ),
+        ("departures", {"moves": "it moves"}, "moves holds although it is declared a departure: it moves"),
+        ("departures", {"levitates": "never"}, "departures name no check"),
+    ],
+)
+def test_the_suite_finds_what_is_broken(member: str, value: object, message: str, monkeypatch):
+    monkeypatch.setattr(TopK, member, value)
+    with pytest.raises((AssertionError, RuntimeError), match=message):
+        check_dictionary(smallest("topk"))
+
+
+def test_a_solution_that_depends_on_more_than_the_data_is_found(monkeypatch):
+    solve = PCA.solve
+
+    def moody(self, batches):
+        solve(self, batches)
+        self.mean.add_(torch.rand(1))
+
+    monkeypatch.setattr(PCA, "solve", moody)
+    with pytest.raises(AssertionError, match="solved twice: solving twice differs"):
+        check_dictionary(smallest("pca"))
+
+
+def test_a_declared_departure_that_really_fails_is_let_pass(monkeypatch):
+    monkeypatch.setattr(TopK, "decode", squared)
+    monkeypatch.setattr(TopK, "departures", {"affine decode": "its paper squares the codes"})
+    check_dictionary(smallest("topk"))

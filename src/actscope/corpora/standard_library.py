@@ -1,0 +1,115 @@
+"""Real text that every Python has: the functions, classes and docstrings of the standard library.
+
+One document a function or method, one for the head of each class (down to its first method), one a module's docstring.
+A document's split follows from a hash of its own content, so the same function is on the same side in every Python.
+"""
+
+import ast
+import hashlib
+import sysconfig
+import textwrap
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from actscope.core.corpus import Document
+from actscope.core.errors import EmptyCorpus, UsageError
+
+__all__ = ["standard_library"]
+
+_SKIPPED = {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "idle_test", "ensurepip", "turtledemo"}
+_SHORTEST = 60  # characters
+_HELD = 20  # one document in this many is held out
+_Function = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@dataclass(frozen=True)
+class StandardLibrary:
+    """A corpus. Documents stand in the order of their content hashes, which mixes the modules."""
+
+    root: Path
+    split: Literal["train", "held", "all"]
+    name: str = "standard-library"
+
+    @cached_property
+    def _documents(self) -> list[Document]:
+        found: dict[str, Document] = {}
+        for path in sorted(self.root.rglob("*.py")):
+            inside = path.relative_to(self.root)
+            if _SKIPPED.isdisjoint(inside.parts):
+                for where, text in _pieces(path):
+                    digest = content_hash(text)
+                    found.setdefault(digest, Document(f"{inside.as_posix()}:{where}#{digest}", text, family="text"))
+        kept = {"train": (False,), "held": (True,), "all": (False, True)}[self.split]
+        documents = [found[digest] for digest in sorted(found) if is_held(digest) in kept]
+        if not documents:
+            raise EmptyCorpus(f"{self.root} holds no Python source; expected a standard library. Give its folder as root=.")
+        return documents
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return hashlib.sha256("\n".join(document.id for document in self._documents).encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self._documents)
+
+    def documents(self, start: int = 0) -> Iterator[Document]:
+        """The documents from number `start` on."""
+        return iter(self._documents[start:])
+
+    def document(self, number: int) -> Document:
+        return self._documents[number]
+
+
+def standard_library(root: str | Path | None = None, split: Literal["train", "held", "all"] = "train") -> StandardLibrary:
+    """Functions, class heads and module docstrings of a standard library.
+
+    root: its folder (default: the running Python's). split: "train", "held" (one in twenty, by content hash) or "all".
+    Raises UsageError for another split; EmptyCorpus, when read, where `root` holds no Python source.
+    """
+    if split not in ("train", "held", "all"):
+        raise UsageError(f"split={split!r}; expected 'train', 'held' or 'all'.")
+    return StandardLibrary(Path(sysconfig.get_paths()["stdlib"] if root is None else root), split)
+
+
+def content_hash(text: str) -> str:
+    """64 bits of a hash of the text, in hexadecimal."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def is_held(digest: str) -> bool:
+    """Whether the document with this content hash is held out of training."""
+    return int(digest, 16) % _HELD == 0
+
+
+def _pieces(path: Path) -> Iterator[tuple[str, str]]:
+    """(where, text) of every piece of one module; nothing for a file that is not valid Python."""
+    try:
+        source = path.read_text(encoding="utf-8")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the library's own invalid escapes and the like
+            tree = ast.parse(source)
+    except (SyntaxError, UnicodeDecodeError, ValueError):
+        return
+    lines = source.splitlines()
+    docstring = ast.get_docstring(tree)
+    if docstring and len(docstring) >= _SHORTEST:
+        yield "doc", docstring
+    for node in ast.walk(tree):
+        if isinstance(node, (*_Function, ast.ClassDef)):
+            first = min([node.lineno, *(item.lineno for item in node.decorator_list)])
+            text = textwrap.dedent("\n".join(lines[first - 1 : _end(node)])).strip()
+            if len(text) >= _SHORTEST:
+                yield f"{node.name}:{first}", text
+
+
+def _end(node: ast.AST) -> int:
+    """The last line of a function, or the line before a class's first method."""
+    if isinstance(node, ast.ClassDef):
+        for inside in node.body:
+            if isinstance(inside, (*_Function, ast.ClassDef)):
+                return min([inside.lineno, *(item.lineno for item in inside.decorator_list)]) - 1
+    return node.end_lineno  # type: ignore[attr-defined]

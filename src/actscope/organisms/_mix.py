@@ -95,5 +95,3 @@ def pack(documents: Sequence[Sequence[int]], size: int, context: int) -> Rows:
         document[row, start:end], positions[row, start:end] = place, np.arange(len(tokens))
         room[row] -= len(tokens)
     return Rows(*map(torch.from_numpy, (ids, targets, document, positions)))
-
-

@@ -14,7 +14,7 @@ _VERBS = ("load", "make", "find", "count", "draw", "send", "sort", "move")
 
 @final
 class Docstring(Rule):
-    """ "def load(self, files, size, seed): ... :param files: ... :param size: ... :param" -> " seed". Heimersheim and Janiak 2023."""
+    """ "def load(self, files, size, seed): ... :param files: ... :param size: ... :param" -> " seed"."""
 
     name = "docstring"
     source = "Heimersheim and Janiak 2023, A circuit for Python docstrings in a 4-layer attention-only transformer"

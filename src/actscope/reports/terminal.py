@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from rich import box
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
@@ -29,6 +29,15 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 def result(report: Report, *, rows: int | None = None, then: Sequence[tuple[str, str]] = ()) -> RenderableType:
     """Header, table and footer. rows: how many features to list (None: all); then: (command, what it does) to type next."""
     return Group(Text(), header(report), Text(), table(report, rows=rows), Text(), footer(report, rows=rows, then=then))
+
+
+def next_steps(out: str) -> list[tuple[str, str]]:
+    """What to type after the main job: (command, what it does)."""
+    return [
+        (f"open {out}/report.html", "every feature with its contexts and effects"),
+        ("actscope demo --text FILE", "the same on your own text"),
+        ("actscope demo --model FOLDER", "the same on a GPT-NeoX model of yours"),
+    ]
 
 
 def header(report: Report) -> RenderableType:
@@ -56,7 +65,7 @@ class _Features:
     def __init__(self, features: Sequence[Feature]):
         self._features = features
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         if options.max_width < _NARROW:
             for feature in self._features:
                 yield _stacked(feature)
@@ -162,8 +171,9 @@ class Stages:
     def __enter__(self) -> "Stages":
         self._started = time.monotonic()
         if self._console.is_terminal:
-            self._live = Live(self, console=self._console, refresh_per_second=8, transient=False)
-            self._live.start()
+            live = Live(self, console=self._console, refresh_per_second=8, transient=False)
+            live.start()
+            self._live = live
         return self
 
     def __exit__(self, *_: object) -> None:

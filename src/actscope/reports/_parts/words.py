@@ -15,6 +15,14 @@ _BASELINES = {
     "random": "random directions",
 }
 
+_SCORES = {
+    "fvu": "variance unexplained (FVU)",
+    "l0": "active latents a token (L0)",
+    "dead_share": "dead latents",
+    "cross_entropy": "cross-entropy recovered",
+    "truth_recovery": "truth recovered",
+}
+
 
 def plain(text: str) -> str:
     """`text` with every character that could move a cursor, reorder a line or vanish written out, as in \\x1b."""
@@ -45,22 +53,27 @@ def tokens(pieces: Iterable[str]) -> str:
     return "  ".join(token(piece) for piece in pieces)
 
 
-def share(value: float) -> str:
+def share(value: int | float) -> str:
     return f"{value:.2f}"
 
 
-def signed(value: float) -> str:
+def signed(value: int | float) -> str:
     """Two decimals and a sign; a value that rounds to zero has none."""
     text = f"{value:+.2f}"
     return "0.00" if text in ("+0.00", "-0.00") else text.replace("-", MINUS)
 
 
-def percent(value: float) -> str:
+def tick(value: int | float) -> str:
+    """A place on an axis that crosses zero."""
+    return "0" if value == 0 else f"{value:+g}".replace("-", MINUS)
+
+
+def percent(value: int | float) -> str:
     """A share as a percentage, with as many digits as small shares need."""
     return f"{100 * value:.0f}%" if value >= 0.1 else f"{100 * value:.1f}%" if value >= 0.01 else f"{100 * value:.2g}%"
 
 
-def figure(value: float) -> str:
+def figure(value: int | float) -> str:
     """About three digits, without exponents for everyday sizes."""
     if value == int(value) and abs(value) < 1e15:
         return count(int(value))
@@ -80,12 +93,12 @@ def short(value: int) -> str:
     return str(value)
 
 
-def chance(value: float) -> str:
+def chance(value: int | float) -> str:
     """A p-value."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def seconds(value: float) -> str:
+def seconds(value: int | float) -> str:
     if value < 10:
         return f"{value:.1f} s"
     whole = round(value)
@@ -102,6 +115,16 @@ def between(interval: Interval, write=signed) -> str:
 def baseline(name: str) -> str:
     """What a baseline is called on the page."""
     return _BASELINES.get(name.lower(), name)
+
+
+def score(name: str) -> str:
+    """What a measure of the dictionary is called on the page."""
+    return _SCORES.get(name, name.replace("_", " "))
+
+
+def clip(text: str, most: int) -> str:
+    """At most so many characters; the rest is an ellipsis."""
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def is_ours(name: str) -> bool:

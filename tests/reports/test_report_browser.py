@@ -14,7 +14,7 @@ FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
 ]  # fmt: skip
-REPORT = example_report()
+REPORT = example_report(16)
 
 CONTRAST = """() => {
   const parse = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return [n[0], n[1], n[2], n[3] ?? 1]; };
@@ -63,7 +63,7 @@ def chromium():
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory) -> dict[str, str]:
     folder: Path = tmp_path_factory.mktemp("pages")
-    small = example_report(6)
+    small = example_report(4)
     for name, report in (("report", REPORT), ("small", small), ("hostile", hostile_report())):
         files.write_text(folder / f"{name}.html", html(report))
     return {path.stem: path.as_uri() for path in folder.iterdir()}
@@ -143,11 +143,11 @@ def test_features_are_searched_filtered_and_sorted(opened, pages):
     page.keyboard.press("/")
     page.keyboard.type("colour")
     assert sorted(latents(page)) == sorted(f.latent for f in REPORT.features if "colour" in f.meaning)
-    assert "of 28 features" in page.locator("#shown").inner_text()
+    assert "of 16 features" in page.locator("#shown").inner_text()
     page.keyboard.type(" nothing at all")
     assert latents(page) == [] and page.locator("#nothing").is_visible()
     page.locator("#reset").click()
-    assert len(latents(page)) == 28
+    assert len(latents(page)) == 16
 
 
 def test_a_view_is_kept_in_the_address_and_a_chart_leads_to_its_card(opened, pages):
@@ -175,7 +175,7 @@ def test_keys_walk_the_cards_and_tabs(opened, pages):
 
 def test_the_page_reads_the_same_without_javascript(opened, pages):
     page = opened(pages["small"], java_script_enabled=False)
-    assert page.locator(".card").count() == 6 and page.locator(".card h3").first.is_visible()
+    assert page.locator(".card").count() == 4 and page.locator(".card h3").first.is_visible()
     assert not page.locator("#controls").is_visible()
     card = page.locator(".card").first
     card.locator("label", has_text="Random").click()

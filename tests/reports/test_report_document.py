@@ -12,7 +12,7 @@ from actscope.reports import document
 
 @pytest.fixture(scope="module")
 def report():
-    return example_report()
+    return example_report(6)
 
 
 def test_a_report_survives_the_disk_exactly(report, tmp_path):

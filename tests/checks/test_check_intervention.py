@@ -45,7 +45,13 @@ class Bad:
         return x
 
 
-BROKEN = {"in place": "altered the value", "random": "two results", "shape": "shape", "type": "float64", "unsaveable": "cannot be saved"}
+BROKEN = {
+    "in place": "altered the value",
+    "random": "two results",
+    "shape": "shape",
+    "type": "float64",
+    "unsaveable": "cannot be saved",
+}
 
 
 @pytest.mark.parametrize("what", BROKEN)

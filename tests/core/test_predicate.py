@@ -1,6 +1,7 @@
 """Rules over text: each one against a slow definition written as a loop, on any text."""
 
 import time
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -173,19 +174,19 @@ RULES = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(texts(), LEAVES)
 def test_every_rule_is_its_slow_definition(text: TokenText, rule: Predicate):
     assert rule.holds(text).tolist() == slow(rule, text)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(texts(), RULES)
 def test_combinations_too(text: TokenText, rule: Predicate):
     assert rule.holds(text).tolist() == slow(rule, text)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(rule=RULES)
 def test_every_rule_reads_as_words_and_survives_saving(rule: Predicate):
     assert rule.sentence().strip() and rule.clause().strip() and "\n" not in rule.sentence() + rule.clause()
@@ -214,6 +215,14 @@ def test_sentences_are_plain():
     assert Repeated(2).sentence() == "a token that followed the same token earlier in the text"
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize(
     "rule",
     [
@@ -222,7 +231,7 @@ def test_sentences_are_plain():
         Ngram(("a", " b", ".")),
     ],
 )  # fmt: skip
-def test_two_hundred_thousand_rows_take_a_moment(rule: Predicate):
+def test_two_hundred_thousand_rows_take_a_moment(rule: Predicate, one_thread: None):
     n, generator = 200_000, torch.Generator().manual_seed(0)
     vocabulary = (*PIECES, *(f" w{i}" for i in range(4000)))
     where = torch.stack([torch.arange(n) // 200, torch.arange(n) % 200 + 1], 1)
@@ -233,7 +242,7 @@ def test_two_hundred_thousand_rows_take_a_moment(rule: Predicate):
     times = []
     for _ in range(3):
         text._cache.clear()
-        begun = time.process_time()
+        begun = time.thread_time()
         rule.holds(text)
-        times.append(time.process_time() - begun)
-    assert min(times) < 0.25, times  # about 0.02 s on an idle core; the machine may be shared
+        times.append(time.thread_time() - begun)
+    assert min(times) < 0.2, times  # seconds of one core; about 0.02 when nothing else runs

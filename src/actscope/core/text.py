@@ -38,7 +38,8 @@ class TokenText:
         starts = [place for _, places in store.sequences(256) for place in places.tolist()]
         key = torch.tensor(sorted(document * 2**32 + position for document, position in starts), dtype=torch.long)
         mine = where[:, 0].long() * 2**32 + where[:, 1].long()
-        begins = key[torch.searchsorted(key, mine, right=True) - 1] % 2**32
+        found = key[(torch.searchsorted(key, mine, right=True) - 1).clamp(min=0)]
+        begins = torch.where(found // 2**32 == where[:, 0], found % 2**32, 0)  # inside a packed sequence: its own start
         return TokenText(ids.long(), where.long(), tuple(subject.pieces(range(int(ids.max()) + 1))), begins)
 
     def select(self, rows: Int[Tensor, " k"]) -> "TokenText":
@@ -93,6 +94,18 @@ class TokenText:
         before[1:] = torch.where(mask, self.row, -1).cummax(0).values[:-1]
         return torch.where(before >= self.start, before, -1)
 
+    def earlier(self, back: int) -> Int[Tensor, " n"]:
+        """The id of the token `back` places before; -1 where that lies in another sequence or has no row."""
+        return torch.where(self.reaches(back), self.ids.roll(back), -1)
+
+    def reaches(self, back: int) -> Bool[Tensor, " n"]:
+        """Whether the token `back` places before lies in this sequence and is the row that many rows before."""
+        name = ("reaches", back)
+        if name not in self._cache:
+            near = (self.row - back >= self.start) & (self.where[:, 1] - self.where[:, 1].roll(back) == back)
+            self._cache[name] = near if back else torch.ones_like(near)
+        return self._cache[name]
+
     def before(self, counts: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
         """The sum of `counts` over the earlier rows of the sequence."""
         total = counts.cumsum(0) - counts
@@ -104,7 +117,7 @@ class TokenText:
         name = ("run", length)
         if name not in self._cache:
             run = self.start if length == 1 else self.first_run(length - 1).roll(1)
-            whole = shifted(torch.ones_like(self.row, dtype=torch.bool), self, length - 1)
+            whole = self.reaches(length - 1)
             alone = -1 - self.row  # a key of its own
             key, order = torch.where(whole, run * len(self.vocabulary) + self.ids, alone).sort(stable=True)
             new = torch.ones_like(key, dtype=torch.bool)
@@ -142,10 +155,4 @@ class TokenText:
 
 def shifted(mask: Bool[Tensor, " n"], text: TokenText, back: int) -> Bool[Tensor, " n"]:
     """What `mask` says `back` tokens earlier; False where that lies in another sequence or has no row."""
-    if back == 0:
-        return mask
-    moved = torch.zeros_like(mask)
-    if back < len(mask):
-        near = (text.row[back:] - back >= text.start[back:]) & (text.where[back:, 1] - text.where[:-back, 1] == back)
-        moved[back:] = mask[:-back] & near
-    return moved
+    return mask if back == 0 else mask.roll(back) & text.reaches(back)

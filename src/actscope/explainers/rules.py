@@ -1,0 +1,154 @@
+"""Explain latents by rules over the tokens around their activations; no language model takes part.
+
+The scheme propose, select, report keeps the last documents untouched until the rule is fixed. The search is in the
+spirit of decision lists and of neuron explanation by compositional concepts (arXiv:2006.14032), with a vocabulary about
+text that is general: token sets, neighbours, spelling, layout, place, repetition, delimiters, earlier words.
+
+1. The documents are split in three by a hash of their ids (`split_documents(store, 3, seed=seed)`): propose, select, report.
+2. On propose, for each latent: draw active, random inactive and hard inactive contexts (same token, silent); a beam
+   search over "and", "and not", "or" of candidate rules maximises balanced accuracy less a price for length.
+3. On select, fresh contexts decide among the best of each length.
+4. On report, the rule chosen is judged once, by detection with its control.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+
+from actscope.core.dictionary import Dictionary
+from actscope.core.errors import BadInput, Interrupted
+from actscope.core.explanation import Explanation
+from actscope.core.predicate import Predicate
+from actscope.core.progress import Progress, quiet, stop_requested
+from actscope.core.score import Score
+from actscope.core.store import Store, split_documents
+from actscope.core.subject import Subject
+from actscope.core.text import TokenText
+from actscope.explainers._parts.evidence import evidence
+from actscope.explainers._parts.search import Price, Search, Space, one_thread, worth
+from actscope.scores._parts.reading import Contexts, Reading, check_subject
+from actscope.scores.explanation.detection import detection
+
+__all__ = ["rules"]
+
+
+def rules(
+    dictionary: Dictionary,
+    subject: Subject,
+    store: Store,
+    *,
+    latents: Sequence[int] | None = None,
+    documents: Iterable[int] | None = None,
+    contexts: int = 200,
+    most: int = 1000,
+    above: float = 0.0,
+    hard: float = 0.25,
+    leaves: int = 3,
+    beam: int = 6,
+    part_price: float = 0.01,
+    token_price: float = 0.001,
+    seed: int = 0,
+    progress: Progress = quiet,
+) -> list[Explanation]:
+    """A rule for every latent that has enough contexts, best on the select documents first.
+
+    latents: which to explain (None: all). documents: which to use, best those the dictionary was not trained on (None:
+    all of the store); each latent needs `contexts` active and inactive contexts in each of the three splits, else it is
+    left out and only counted. most: contexts drawn of each kind and split. above: a context is active when the value is
+    above this share of the latent's largest; 0, the default, counts every activation, weak ones too.
+    hard: the weight of hard contexts within the inactive side while searching (the reported value has random ones only,
+    and the hard figure beside it). leaves: the most parts a rule has. part_price, token_price: balanced accuracy that
+    one more part, one more token listed, must gain.
+
+    evidence: "tried" (latents asked for, latents explained, candidates scored for this latent, how many were compared on
+    select), "select" (its balanced accuracy on select, with the hard share), "splits" (documents and active contexts of
+    each), "density", "top_tokens", "examples" ((document, position, value) of top, quantile and random active contexts
+    and of contexts where the rule holds and the latent is silent; all from report). scores: detection.
+
+    Raises WrongSubject where dictionary, subject and store do not belong together; BadInput for latents out of range or
+    when a split has no document.
+    """
+    check_subject(dictionary, subject, store)
+    wanted = list(range(dictionary.n_latents)) if latents is None else list(latents)
+    if wanted and not 0 <= min(wanted) <= max(wanted) < dictionary.n_latents:
+        raise BadInput(f"Latents {min(wanted)} to {max(wanted)} asked for; the dictionary has 0 to {dictionary.n_latents - 1}.")
+    work = _Work(dictionary, subject, store, documents, seed, contexts, most, above)
+    alive = [latent for latent in wanted if work.enough[latent]]
+    price, space = Price(part_price, token_price), Space.of(work.propose.text)
+    found = []
+    with one_thread():
+        for number, latent in enumerate(alive):
+            if stop_requested():
+                raise Interrupted(f"Stopped after {number} of {len(alive)} latents; nothing was saved: run it again.")
+            progress(number, len(alive), "latents explained")
+            search = Search.over(space, work.contexts(work.propose, latent, 1), hard=hard, price=price, beam=beam)
+            proposals = [one.rule for one in search.run(leaves, keep=4) if one.rule is not None]
+            rule, score = _select(proposals, work.select, work.contexts(work.select, latent, 2), hard, price)
+            tried = {"asked": len(wanted), "explained": len(alive), "candidates": search.tried, "compared": len(proposals)}
+            found.append(work.explained(latent, rule, tried=tried, select=score))
+        progress(len(alive), len(alive), "latents explained")
+        judged = work.judged(found)
+    found = [replace(one, scores=(judged[one.latent],)) for one in found if one.latent in judged]
+    return sorted(found, key=lambda one: -float(one.evidence["select"]))  # type: ignore[arg-type]
+
+
+class _Work:
+    """The three splits, encoded."""
+
+    def __init__(
+        self,
+        dictionary: Dictionary,
+        subject: Subject,
+        store: Store,
+        documents: Iterable[int] | None,
+        seed: int,
+        contexts: int,
+        most: int,
+        above: float,
+    ):
+        allowed = set(store.documents) if documents is None else set(documents)
+        splits = [[number for number in part if number in allowed] for part in split_documents(store, 3, seed=seed)]
+        if not all(splits):
+            raise BadInput(
+                f"{len(allowed)} documents given, split {' + '.join(str(len(part)) for part in splits)}; propose, select and "
+                "report each need some. Capture more documents, or cut the text into smaller ones."
+            )
+        text = TokenText.of(store, subject)
+        self.propose, self.select, self.report = (Reading.of(dictionary, store, text, part) for part in splits)
+        self.readings = {"propose": self.propose, "select": self.select, "report": self.report}
+        self.dictionary, self.subject, self.store = dictionary, subject, store
+        self.least, self.most, self.above, self.seed = contexts, most, above, seed
+        self.enough = torch.ones(dictionary.n_latents, dtype=torch.bool)
+        for reading in self.readings.values():
+            self.enough &= (reading.counts >= contexts) & (reading.counts <= len(reading.text) - contexts)
+
+    def contexts(self, reading: Reading, latent: int, turn: int) -> Contexts:
+        return reading.contexts(latent, most=self.most, above=self.above, seed=self.seed + turn)
+
+    def explained(self, latent: int, rule: Predicate, **found: object) -> Explanation:
+        kept = {**found, "splits": self.sizes(latent), **evidence(latent, rule, self.report, self.seed)}
+        return Explanation(latent, f"fires on {rule.sentence()}", "rules", rule, kept)
+
+    def judged(self, found: list[Explanation]) -> Mapping[int, Score]:
+        drawn = {"contexts": self.least, "most": self.most, "above": self.above, "seed": self.seed + 3}
+        return detection(found, self.dictionary, self.subject, self.store, reading=self.report, **drawn)
+
+    def sizes(self, latent: int) -> dict[str, dict[str, int]]:
+        return {
+            name: {
+                "documents": int(reading.document.max()) + 1,
+                "rows": len(reading.text),
+                "active": int(reading.counts[latent]),
+            }
+            for name, reading in self.readings.items()
+        }
+
+
+def _select(
+    proposals: list[Predicate], reading: Reading, drawn: Contexts, hard: float, price: Price
+) -> tuple[Predicate, float]:
+    """The proposal worth most on other documents, less its price, and its worth there."""
+    worths = [worth(rule.holds(reading.text), drawn, hard) for rule in proposals]
+    best = max(range(len(proposals)), key=lambda number: worths[number] - price.of(proposals[number]))
+    return proposals[best], worths[best]

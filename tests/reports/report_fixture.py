@@ -8,14 +8,14 @@ from actscope.reports import document as doc
 
 TITLE = "What pocket's layer 3 writes"
 KINDS = [
-    ("the token is one of ' Monday', ' Tuesday', ' Friday'", [" Monday", " Tuesday", " Friday"], "successor.day", " on"),
-    ("the token repeats one seen earlier in the document", [" Alice", " Bob", " Carol"], "ioi.name", " gave the ring to"),
-    ("an opening bracket that has not been closed", ["(", "[", "{"], "brackets.open", " call"),
-    ("the previous token is ' def'", [" parse", " read", " write"], "docstring.name", "\n    def"),
-    ("the token is one of ' not', ' never', \" don't\"", [" not", " never", " don't"], "tone.negative", " You should"),
-    ("a digit right after '='", ["7", "4", "1"], "addition.answer", " 3 + 4 ="),
-    ("the token ends a sentence", [".", "!", "?"], "none", " and that was all"),
-    ("the token is a colour word", [" red", " blue", " green"], "colored.answer", " the ball is"),
+    ("fires on ' Monday', ' Tuesday' and ' Friday'", [" Monday", " Tuesday", " Friday"], "successor.day", " on"),
+    ("fires on a token that occurred earlier in the text", [" Alice", " Bob", " Carol"], "ioi.name", " gave the ring to"),
+    ("fires on tokens between '(' and ')'", ["(", "[", "{"], "brackets.open", " call"),
+    ("fires on the token after ' def'", [" parse", " read", " write"], "docstring.name", "\n    def"),
+    ("fires on ' not' and ' never'", [" not", " never", " don't"], "tone.negative", " You should"),
+    ("fires on a digit after ' ='", ["7", "4", "1"], "addition.answer", " 3 + 4 ="),
+    ("fires on the last token of a sentence", [".", "!", "?"], "none", " and that was all"),
+    ("fires on ' red', ' blue' and ' green', a colour", [" red", " blue", " green"], "colored.answer", " the ball is"),
 ]
 FILLER = [
     " the",
@@ -82,7 +82,7 @@ def _feature(draw: random.Random, index: int) -> doc.Feature:
         tuple(_shown(draw, tokens, lead, peak * (0.9 - 0.1 * n)) for n in range(8)),
         tuple(_shown(draw, tokens, lead, peak * draw.uniform(0.05, 0.7)) for _ in range(8)),
     )
-    detection = draw.uniform(0.81, 0.995)
+    detection = draw.uniform(0.62, 0.78) if index % 9 == 7 else draw.uniform(0.81, 0.995)
     edges = tuple(peak * n / 24 for n in range(25))
     return doc.Feature(
         latent=draw.randrange(2048 // 32) + index * 64,

@@ -135,6 +135,8 @@ def test_features_are_searched_filtered_and_sorted(opened, pages):
     page = opened(pages["report"])
     page.locator("#show").select_option("caused")
     assert sorted(latents(page)) == sorted(feature.latent for feature in REPORT.caused)
+    page.locator("#show").select_option("weak")
+    assert sorted(latents(page)) == sorted(feature.latent for feature in REPORT.features if feature.detection < 0.8)
     page.locator("#show").select_option("all")
     page.locator("#sort").select_option("detection")
     assert latents(page) == [f.latent for f in sorted(REPORT.features, key=lambda f: -f.detection)]

@@ -14,6 +14,7 @@ from actscope.core.errors import BadInput, Corrupt
 from actscope.reports._parts import typed
 
 VERSION = 1
+HOLDS = 0.8  # the least detection, on documents kept aside, at which an explanation is said to hold
 Interval = tuple[float, float]  # 95%: (low, high)
 Weighted = tuple[str, float]  # (text of a token, a number that belongs to it)
 
@@ -99,11 +100,12 @@ class Splits:
 
 @dataclass(frozen=True)
 class Effect:
-    """What one operation on a latent does to its targets' summed log-probability, where the latent is active.
+    """What one operation on a latent does to its targets' probability, where the latent is active.
 
-    effect: signed change, nats. control_random, control_latents: the mean of the same operation with random directions
-    and with other latents active there, scaled to the same norm. interval: 95%, of (effect - control), corrected over
-    all reported features. p: corrected. n: documents. dose: steering strength, in multiples of the mean activation.
+    effect: signed change of the log of the targets' summed probability, nats. control_random, control_latents: the mean
+    of the same operation with random directions and with other latents active there, scaled to the same norm.
+    interval: 95%, of (effect - control), corrected over all reported features. p: corrected. n: documents.
+    dose: steering strength, in multiples of the mean activation.
     """
 
     effect: float
@@ -158,7 +160,7 @@ class Feature:
 
     detection: balanced accuracy on the report split; detection_shuffled: mean of the same with permuted context labels.
     effect, effect_control, interval, operation: those of the operation quoted, `ablate` or `steer`; None where no
-    effect could be measured. caused: the corrected interval of (effect - control) excludes 0 on the effect's side.
+    effect could be measured. caused: the interval excludes 0 on the expected side.
     contexts: how many contexts detection was judged on. density: share of tokens on which the latent is active.
     promotes, suppresses: tokens whose logit its direction raises and lowers most.
     """
@@ -187,6 +189,11 @@ class Feature:
     examples: Examples = Examples()
     truth: tuple[Truth, ...] = ()
 
+    @property
+    def holds(self) -> bool:
+        """Whether detection on the report split is at least HOLDS."""
+        return self.detection >= HOLDS
+
 
 @dataclass(frozen=True)
 class Report:
@@ -209,9 +216,14 @@ class Report:
     version: int = VERSION
 
     @property
+    def holding(self) -> tuple[Feature, ...]:
+        """The features whose meaning holds: detection on the report split is at least HOLDS."""
+        return tuple(feature for feature in self.features if feature.holds)
+
+    @property
     def caused(self) -> tuple[Feature, ...]:
-        """The features whose effect was shown."""
-        return tuple(feature for feature in self.features if feature.caused)
+        """The features whose meaning holds and whose effect was shown."""
+        return tuple(feature for feature in self.holding if feature.caused)
 
     def to_json(self) -> dict:
         """Plain JSON values, one key a field."""

@@ -12,7 +12,7 @@ from string import Template
 from actscope.reports._parts import svg, words
 from actscope.reports._parts.card import cards
 from actscope.reports._parts.markup import Markup, el, escape, interval, join, number
-from actscope.reports.document import Report, ScoreLine, check
+from actscope.reports.document import HOLDS, Report, ScoreLine, check
 
 __all__ = ["html"]
 
@@ -50,21 +50,22 @@ def _header(report: Report) -> Markup:
         el("b", subject.name), f" at {report.site}, fitted a dictionary of ",
         number("dictionary.latents", fitted.latents, words.count), " latents, and tried ",
         number("tried.candidates", report.tried.candidates, words.count), " explanations. ",
-        el("b", f"{words.count(len(report.features))} hold"), " on documents kept aside; for ",
+        el("b", f"{words.count(len(report.holding))} hold"), " on documents kept aside; for ",
         el("b", f"{words.count(len(report.caused))} of them"),
-        " intervening on the latent moves what the explanation predicts more than the controls do.",
+        " changing the latent in the running model moves its target tokens more than the controls do.",
         class_="lede",
     )  # fmt: skip
     return join([el("p", "actscope", class_="brand"), el("h1", report.title), lede])
 
 
 def _summary(report: Report) -> Markup:
-    tried, features = report.tried, report.features
+    tried, features, holding = report.tried, report.features, report.holding
     tiles = [
-        _tile("explanations hold", [number("tried.reported", tried.reported, words.count), _of(" of ", tried.candidates)],
-              "Explanations whose detection on the report split passed, out of all that were tried."),
-        _tile("caused", [words.count(len(report.caused)), _of(" of ", len(features))],
-              "Features for which the corrected 95% interval of (effect - control) excludes 0."),
+        _tile("explanations hold", [words.count(len(holding)), _of(" of ", tried.candidates)],
+              f"Explanations with a detection of at least {HOLDS:g} on documents kept aside, out of all that were "
+              f"tried. The best {words.count(len(features))} of the select split are reported."),
+        _tile("caused", [words.count(len(report.caused)), _of(" of ", len(holding))],
+              "Features that hold and for which the corrected 95% interval of (effect - control) excludes 0."),
     ]  # fmt: skip
     if features:
         mean = sum(feature.detection for feature in features) / len(features)
@@ -89,12 +90,12 @@ def _of(word: str, total: int) -> Markup:
 
 def _score(index: int, score: ScoreLine) -> Markup:
     shown: list[object] = [number(f"scores.{index}.value", score.value, words.figure)]
-    more: list[object] = [f" In {score.unit}."] if score.unit else []
+    more: list[object] = [f" Unit: {score.unit}."] if score.unit else []
     if score.interval is not None:
         more += [" 95%: ", interval(f"scores.{index}.interval", score.interval, words.figure), "."]
     if score.control is not None:
         more += [" Control: ", number(f"scores.{index}.control", score.control, words.figure), "."]
-    return _tile(words.score(score.name), shown, [score.definition, *more])
+    return _tile(words.score(score.name), shown, [words.sentence(score.definition), *more])
 
 
 def _tile(label: str, value: object, definition: object) -> Markup:
@@ -150,16 +151,18 @@ def _definitions(report: Report) -> Markup:
          "latent is active."),
         ("Detection", "Balanced accuracy: the mean of the share of active tokens the rule catches and the share of inactive "
          "tokens it leaves alone. 0.50 is chance. Shuffled: the same rule judged with the contexts' labels permuted."),
-        ("Effect", "Signed change of the log-probability of the targets at tokens where the latent is active, when the latent "
-         "is set to zero (ablate) or turned up (steer) in the running model. Targets are fixed on documents that the effect is "
-         "not measured on."),
-        ("Controls", "The same operation at the same positions with random directions and with other latents active there, "
-         "scaled to the same size: at least 20 of each."),
-        ("Difference", "Effect minus control, with a 95% paired bootstrap interval over documents, corrected over all reported "
-         "features (Holm). A feature counts as caused when it excludes 0."),
+        ("Holds", f"Detection of at least {HOLDS:g} on documents that no earlier step saw."),
+        ("Effect", "Signed change of the log of the targets' summed probability, in nats, at tokens where the latent is "
+         "active, when it is taken out (ablate) or turned up (steer; × is the dose in multiples of its mean activation) in the "
+         "running model. Targets: the next tokens that lose most when it is taken out, found on the select split."),
+        ("Controls", "The same operation at the same places with random directions, drawn anew at every place, and with other "
+         "latents active there, scaled to the same size."),
+        ("Difference", "Effect minus the mean of a control, with a 95% bootstrap interval over documents, corrected over every "
+         "operation of every feature (Holm). Of the two controls, the one that leaves less is shown. A feature is caused when "
+         "the interval excludes 0 on the expected side: taking out lowers the targets, turning up raises them."),
         ("Splits", ["Documents are split in three without overlap: ", number("splits.propose", splits.propose, words.count),
          " to propose meanings, ", number("splits.select", splits.select, words.count), " to select them, ",
-         number("splits.report", splits.report, words.count), " to report. Every figure on a card is of the last."]),
+         number("splits.report", splits.report, words.count), " to report. Detection and effects on a card are of the last."]),
         ("Number tried", ["Of ", number("tried.latents", tried.latents, words.count), " latents, ",
          number("tried.live", tried.live, words.count), " are live; ",
          number("tried.candidates", tried.candidates, words.count), " explanations were judged and ",
@@ -169,7 +172,7 @@ def _definitions(report: Report) -> Markup:
         ("Contexts", "Stronger activations have a stronger background and a thicker underline; the outlined token is the one "
          "chosen. Open a line to read it whole."),
     ]  # fmt: skip
-    said += [(words.score(score.name), score.definition) for score in report.scores if score.definition]
+    said += [(words.score(score.name), words.sentence(score.definition)) for score in report.scores if score.definition]
     return el("dl", [[el("dt", name), el("dd", text)] for name, text in said], class_="meanings")
 
 

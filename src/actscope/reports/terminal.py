@@ -5,7 +5,6 @@ that comes from data is escaped: no token can move the cursor, recolour the scre
 """
 
 import contextlib
-import re
 import time
 from collections.abc import Iterator, Sequence
 
@@ -19,9 +18,10 @@ from rich.text import Text
 from actscope.core.errors import BadInput
 from actscope.core.progress import Progress
 from actscope.reports._parts import words
-from actscope.reports.document import Feature, Report, Stage
+from actscope.reports.document import HOLDS, Feature, Report, Stage
 
 _BAR = 26
+_FIRES = "fires on "
 _NARROW = 72  # columns
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
@@ -64,6 +64,8 @@ def table(report: Report, *, rows: int | None = None) -> RenderableType:
 class _Features:
     def __init__(self, features: Sequence[Feature]):
         self._features = features
+        said = all(feature.meaning.startswith(_FIRES) for feature in features)
+        self._head, self._skip = ("Fires on", len(_FIRES)) if said else ("Meaning", 0)  # say it once where all say it
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         if options.max_width < _NARROW:
@@ -72,13 +74,13 @@ class _Features:
             return
         drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold", expand=True, show_edge=False)
         drawn.add_column("Feature", justify="right", no_wrap=True, style="cyan")
-        drawn.add_column("Meaning: it fires where\nand moves the tokens", ratio=1)
+        drawn.add_column(f"{self._head}\nand the tokens it moves", ratio=1)
         drawn.add_column("Detection\n(shuffled)", justify="right", no_wrap=True)
         drawn.add_column("Effect (control), nats\n95% of the difference", justify="right", no_wrap=True)
         drawn.add_column("", no_wrap=True)
         for feature in self._features:
             effect = Text("\n").join([_effect(feature), _interval(feature)])
-            drawn.add_row(str(feature.latent), _meaning(feature), _detection(feature, "\n"), effect, _mark(feature))
+            drawn.add_row(str(feature.latent), _meaning(feature, self._skip), _detection(feature, "\n"), effect, _mark(feature))
         yield drawn
 
 
@@ -88,12 +90,9 @@ def _stacked(feature: Feature) -> Text:
     return Text.assemble((f"{feature.latent}  ", "cyan"), _meaning(feature), "\n", numbers, "\n")
 
 
-def _meaning(feature: Feature) -> Text:
+def _meaning(feature: Feature, skip: int = 0) -> Text:
     targets = f"\n→ {words.tokens(feature.targets)}" if feature.targets else ""
-    whole = re.sub(
-        r"'[^']{1,24}'", lambda quoted: quoted.group().replace(" ", "\N{NO-BREAK SPACE}"), words.plain(feature.meaning)
-    )
-    return Text.assemble(whole, (targets, "dim"))
+    return Text.assemble(words.plain(feature.meaning[skip:]), (targets, "dim"))
 
 
 def _detection(feature: Feature, gap: str) -> Text:
@@ -113,7 +112,8 @@ def _interval(feature: Feature) -> Text:
 
 
 def _mark(feature: Feature) -> Text:
-    return Text("caused", "bold green") if feature.caused else Text("not shown", "dim")
+    styles = {"caused": "bold green", "detected": "", "weak": "dim"}
+    return Text(words.verdict(feature).replace(", ", "\n"), styles[words.status(feature)])
 
 
 def footer(report: Report, *, rows: int | None = None, then: Sequence[tuple[str, str]] = ()) -> RenderableType:
@@ -126,9 +126,9 @@ def footer(report: Report, *, rows: int | None = None, then: Sequence[tuple[str,
     lines += [_baselines(report)] if report.baselines else []
     lines.append(
         Text(
-            "Detection: balanced accuracy on documents kept aside; shuffled: the same with permuted labels (0.50 is chance).\n"
-            "Effect: change of the targets' log-probability where the feature is active, set to zero (ablate) or turned up "
-            "(steer); control: the same operation with other directions of the same size.",
+            f"Detection: balanced accuracy on documents kept aside (it holds from {HOLDS:g} on); shuffled: labels permuted.\n"
+            "Effect: change of the targets' log-probability where the feature is active, when it is taken out (ablate) or "
+            "turned up (steer); control: the same with other directions of the same size.",
             "dim",
         )
     )

@@ -13,10 +13,10 @@ _TABS = (
 )
 
 
-def card(feature: Feature, truth_known: bool) -> Markup:
-    """The whole card. truth_known: whether to say so when no cause is near this latent."""
+def card(feature: Feature, rank: int, truth_known: bool) -> Markup:
+    """The whole card. rank: its place when the surest come first; truth_known: whether to say so when no cause is near."""
     number_id = f"latent-{feature.latent}"
-    badge = el("span", "caused", class_="badge caused") if feature.caused else el("span", "detected only", class_="badge")
+    badge = el("span", words.verdict(feature), class_=f"badge {words.status(feature)}")
     head = el(
         "header",
         el("a", f"#{feature.latent}", href=f"#{number_id}", class_="latent", title="Link to this feature"),
@@ -36,8 +36,8 @@ def card(feature: Feature, truth_known: bool) -> Markup:
         tabindex="-1",
         aria_labelledby=f"{number_id}-meaning",
         data_latent=feature.latent,
-        data_caused=str(feature.caused).lower(),
-        data_sure=repr(words.distance(feature)),
+        data_status=words.status(feature),
+        data_rank=rank,
         data_detection=repr(feature.detection),
         data_density=repr(feature.density),
         data_text=_search_text(feature),
@@ -47,9 +47,9 @@ def card(feature: Feature, truth_known: bool) -> Markup:
 def _verdict(feature: Feature) -> list[object]:
     if feature.effect is None or feature.operation is None:
         return ["No effect was measured for this feature."]
-    verb = "Setting it to zero" if feature.operation == "ablate" else "Turning it up"
+    verb = "Taking it out" if feature.operation == "ablate" else "Turning it up"
     direction = "raises" if feature.effect > 0 else "lowers"
-    said: list[object] = [f"{verb} {direction} the log-probability of its targets: "]
+    said: list[object] = [f"{verb} {direction} the log-probability of its target tokens: "]
     said += [el("b", number("effect", feature.effect, words.signed), " ", feature.unit)]
     if feature.effect_control is not None:
         said += [", control ", number("effect_control", feature.effect_control, words.signed)]
@@ -213,4 +213,4 @@ def _search_text(feature: Feature) -> str:
 def cards(report: Report) -> Markup:
     """Every feature, the surest causes first."""
     known = any(feature.truth for feature in report.features)
-    return join(card(feature, known) for feature in words.surest_first(report))
+    return join(card(feature, rank, known) for rank, feature in enumerate(words.surest_first(report)))

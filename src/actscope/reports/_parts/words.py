@@ -132,8 +132,25 @@ def is_ours(name: str) -> bool:
 
 
 def surest_first(report: Report) -> list[Feature]:
-    """Caused features first, those whose interval stands farthest from 0 before others; then by detection."""
-    return sorted(report.features, key=lambda f: (not f.caused, -distance(f) if f.caused else 0.0, -f.detection, f.latent))
+    """Features that hold and are caused first, those whose interval stands farthest from 0 before others; then those
+    that hold, by detection; then the rest."""
+    order = {"caused": 0, "detected": 1, "weak": 2}
+    return sorted(
+        report.features,
+        key=lambda f: (order[status(f)], -distance(f) if status(f) == "caused" else 0.0, -f.detection, f.latent),
+    )
+
+
+def status(feature: Feature) -> str:
+    """ "caused" (it holds and is caused), "detected" (it holds) or "weak" (detection below the bar)."""
+    return "weak" if not feature.holds else "caused" if feature.caused else "detected"
+
+
+def verdict(feature: Feature) -> str:
+    """The status in words, as on a badge."""
+    if not feature.holds:
+        return "weak detection, caused" if feature.caused else "weak detection"
+    return "caused" if feature.caused else "detected only"
 
 
 def distance(feature: Feature) -> float:
@@ -145,6 +162,11 @@ def distance(feature: Feature) -> float:
 def counts(report: Report) -> str:
     """The one line that says how much was tried and how much of it stands."""
     return (
-        f"{count(len(report.features))} of {count(report.tried.candidates)} tried explanations hold; "
+        f"{count(len(report.holding))} of {count(report.tried.candidates)} tried explanations hold; "
         f"{count(len(report.caused))} caused"
     )
+
+
+def sentence(text: str) -> str:
+    """Text with a capital and a full stop."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".") if text else ""

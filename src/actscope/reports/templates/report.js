@@ -7,7 +7,7 @@
   const spaces = byId("spaces");
 
   const orders = {
-    sure: (a, b) => (b.caused === "true") - (a.caused === "true") || b.sure - a.sure || b.detection - a.detection,
+    sure: (a, b) => a.rank - b.rank,
     detection: (a, b) => b.detection - a.detection,
     density: (a, b) => a.density - b.density,
     latent: (a, b) => a.latent - b.latent,
@@ -21,7 +21,7 @@
     const terms = controls.q.value.toLowerCase().split(/\s+/).filter(Boolean);
     for (const card of cards) {
       const kind = controls.show.value;
-      const wanted = kind === "all" || (kind === "caused") === (card.dataset.caused === "true");
+      const wanted = kind === "all" || kind === card.dataset.status;
       card.hidden = !(wanted && terms.every((term) => card.dataset.text.includes(term)));
     }
     const order = orders[controls.sort.value];

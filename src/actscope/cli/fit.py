@@ -1,0 +1,152 @@
+"""actscope fit"""
+
+__all__ = ["fit"]
+
+
+def fit(
+    method: str,
+    store: str,
+    *,
+    out: str,
+    read: str | None = None,
+    write: str | None = None,
+    latents: int | None = None,
+    rows: int | None = None,
+    batch: int = 4096,
+    lr: float = 3e-3,
+    seed: int = 0,
+    device: str = "cpu",
+    dtype: str = "float32",
+    every: int | None = None,
+    json: bool = False,
+    dry_run: bool = False,
+    **settings: str,
+) -> None:
+    """Fit a dictionary to a store. Killed or stopped, the same command goes on from its last checkpoint.
+
+    Any setting of the method is a flag too: `actscope fit topk acts/ --latents 4096 --k 32 --out sae/`.
+
+    Parameters
+    ----------
+    method: one of `actscope methods dictionaries`, such as topk, transcoder or pca.
+    store: a folder that `actscope capture` made.
+    out: the folder for checkpoints and the result.
+    read: the site to read; may be left out when the store has one.
+    write: the site to predict, for methods that write another one, such as transcoder.
+    latents: how many; may be left out for pca and identity.
+    rows: rows to train on in all, repeats counted; one pass over the store when left out.
+    batch: rows a step.
+    lr: the learning rate at its highest.
+    seed: of the data's order and of the method's own start.
+    device: "cpu", "cuda"...
+    dtype: of parameters and rows.
+    every: steps between checkpoints; about every 30 s when left out.
+    json: print one JSON document and nothing else.
+    dry_run: say what would be done, and do nothing.
+    settings: the method's own settings.
+    """
+    import time
+
+    from actscope.cli import _common
+    from actscope.core import artifact, methods
+    from actscope.core.errors import BadInput
+    from actscope.training.fit import fit as train
+    from actscope.training.plan import Plan
+
+    if artifact.read_manifest(store)["kind"] != "store":
+        raise BadInput(f"{store} is a saved artifact but no store; expected a folder that `actscope capture` made.")
+    source = artifact.open(store)
+    kind = methods.find("dictionaries", method)
+    given = _settings(kind, method, settings, seed)
+    if latents is not None:
+        given["n_latents"] = latents
+    elif _required(kind, "n_latents"):
+        raise _usage(f"{method} needs --latents, such as --latents 2048.")
+    dictionary = kind(reads=_ports(source, read, "--read"), writes=_ports(source, write, "--write") if write else None, **given)
+    plan = Plan(rows=rows, batch=batch, lr=lr, seed=seed, device=device, dtype=dtype, every=every)
+    says = {"method": method, "store": store, "rows": len(source) if rows is None else rows, "out": out}
+    says |= {"latents": dictionary.n_latents, "settings": dictionary.settings}
+    started = time.monotonic()
+    if not dry_run:
+        train(dictionary, source, plan, out=out, progress=_common.plain_progress(f"fit {method}"))
+        manifest = artifact.read_manifest(out)
+        losses = manifest["extra"]["fit"].get("losses", [])
+        says |= {"content": manifest["content"], "last": losses[-1] if losses else {}}
+        says["seconds"] = round(time.monotonic() - started, 2)
+    if json:
+        return _common.print_json(says)
+    last = ", ".join(f"{name} {value:.4g}" for name, value in says.get("last", {}).items())
+    what = f"{method} with {dictionary.n_latents:,} latents on {says['rows']:,} rows of {store}"
+    _common.console().print(
+        f"Would fit {what} into {out}." if dry_run else f"Fitted {what}: {last or 'solved'}. Saved in {out}."
+    )
+
+
+def _ports(source, name: str | None, flag: str) -> dict:
+    """The one port meant, with its width."""
+    from actscope.core.errors import UnknownSite, nearest
+    from actscope.core.site import Port
+
+    if name is None:
+        if len(source.ports) == 1:
+            return dict(source.ports)
+        raise _usage(f"The store has {len(source.ports)} sites; choose one with {flag}: {', '.join(map(str, source.ports))}.")
+    port = Port.parse(name)
+    if port not in source.ports:
+        listed = list(map(str, source.ports))
+        raise UnknownSite(f"The store has no site {name}{nearest(name, listed)} It has: {', '.join(listed)}.")
+    return {port: source.ports[port]}
+
+
+def _settings(kind, method: str, given: dict[str, str], seed: int) -> dict:
+    """The method's own settings from their flags, as the types its signature says."""
+    import inspect
+
+    from actscope.core.errors import nearest
+
+    takes = {name: value for name, value in inspect.signature(kind).parameters.items() if name not in _NOT_FLAGS}
+    settings: dict[str, object] = {"seed": seed} if "seed" in takes else {}
+    for flag, text in given.items():
+        name = flag.replace("-", "_")
+        if name not in takes:
+            flags = [f"--{known.replace('_', '-')}" for known in takes if known != "seed"]
+            raise _usage(
+                f"{method} has no setting --{flag}{nearest('--' + flag, flags)} It takes: {', '.join(flags) or 'none'}."
+            )
+        settings[name] = _value(f"--{flag}", text, takes[name].annotation)
+    return settings
+
+
+def _value(flag: str, text: str, wanted: object) -> object:
+    """One flag's text as the type wanted, which may be a union."""
+    from typing import get_args
+
+    kinds = get_args(wanted) or (wanted,)
+    words = {"true": True, "yes": True, "false": False, "no": False}
+    if bool in kinds and str(text).lower() in words:
+        return words[str(text).lower()]
+    if type(None) in kinds and str(text).lower() == "none":
+        return None
+    kind = next(kind for kind in (int, float, str) if kind in kinds) if bool not in kinds else bool
+    names = " or ".join(kind.__name__ for kind in kinds)
+    try:
+        if kind is bool:
+            raise ValueError("neither true nor false")
+        return kind(text)
+    except ValueError as error:
+        raise _usage(f"{flag} {text} cannot be; expected {names}.") from error
+
+
+def _required(kind, name: str) -> bool:
+    import inspect
+
+    return inspect.signature(kind).parameters[name].default is inspect.Parameter.empty
+
+
+def _usage(message: str) -> Exception:
+    from actscope.core.errors import UsageError
+
+    return UsageError(message)
+
+
+_NOT_FLAGS = ("reads", "writes", "n_latents")

@@ -19,7 +19,7 @@ from actscope.cli import main
 from actscope.core import artifact
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["actscope.cli", "actscope.stores.disk", "actscope.training.fit", "actscope.dictionaries.topk"])
+SERVER.set_forkserver_preload(["cyclopts", "rich.console", "tests.faults.test_kill_fit"])
 POINTS = ["file.before", "file.written", "file.synced", "file.renamed", "file.after", "fit.step", "fit.retire"]
 FLAGS = ["--read", "layers.0.mlp_in", "--latents", "64", "--k", "3", "--dead-after", "500"]
 FLAGS += ["--rows", "6000", "--batch", "150", "--every", "8"]  # 40 steps, 5 checkpoints

@@ -3,6 +3,9 @@
 import dataclasses
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +13,7 @@ from tests.training._toys import Endless, Line
 
 from actscope.core.errors import BadInput, EmptyCorpus, Interrupted, NotFinite, UsageError
 from actscope.core.progress import graceful
+from actscope.training.descent import Descent
 from actscope.training.fit import fit
 from actscope.training.plan import Plan
 from actscope.training.schedule import rate
@@ -155,3 +159,28 @@ def test_the_rate_rises_stays_and_falls():
     rates = [rate(plan, step, 100) for step in range(100)]
     assert rates[0] == pytest.approx(0.1) and rates[9] == 1.0 and rates[79] == 1.0
     assert rates[99] == pytest.approx(0.05) and rates[:10] == sorted(rates[:10]) and min(rates) > 0
+
+
+@pytest.mark.parametrize("clip", [1e9, 0.05])
+def test_a_step_is_torchs_adam_with_torchs_clipping(clip):
+    mine, other = make(), make()
+    descent, adam = Descent(mine, clip), torch.optim.Adam(other.parameters(), lr=1e-2, fused=True)
+    for number in range(20):
+        batch = torch.randn(16, 8, generator=torch.Generator().manual_seed(number))
+        torch.manual_seed(number)
+        descent.step(batch, 1e-2, 0.0)
+        torch.manual_seed(number)
+        adam.zero_grad()
+        other.objective(batch, progress=0.0)["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(other.parameters(), clip)
+        adam.step()
+    for one, two in zip(mine.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(one, two, atol=1e-6, rtol=1e-5)
+
+
+def test_fitting_does_not_import_torchs_compiler():
+    code = (
+        "import sys, tests.training.test_fit as t; t.fit(t.make(), t.Endless(), t.PLAN); "
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0

@@ -11,44 +11,66 @@ from torch import Tensor
 
 from actscope.core.dictionary import FusedStep, Trainable
 
+BETAS, EPS = (0.9, 0.999), 1e-8
+
 
 class Descent:
-    """Adam on everything `trainable.parameters()` gives. Kingma and Ba 2015 (arXiv:1412.6980)."""
+    """Adam on everything `trainable.parameters()` gives. Kingma and Ba 2015 (arXiv:1412.6980).
+
+    torch's fused kernel is called by itself: `torch.optim` would import torch's compiler first, which takes seconds.
+    """
 
     def __init__(self, trainable: Trainable, clip: float):
         self.trainable = trainable
         self.clip = clip
         self.parameters = [parameter for parameter in trainable.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.Adam(self.parameters, fused=True)
+        self.first = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.second = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.taken = torch.zeros((), device=self.parameters[0].device)  # steps that were not skipped
 
     def step(self, batch: Any, lr: float, progress: float) -> tuple[dict[str, Tensor], Tensor]:
         """(losses, 1 where the step was skipped else 0), both on the device."""
-        self.optimizer.zero_grad()
+        for parameter in self.parameters:
+            parameter.grad = None
         losses = self.trainable.objective(batch, progress=progress)
         losses["loss"].backward()
-        grads = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm(grads)
-        bad = (~torch.isfinite(norm + losses["loss"].detach())).float()
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        # torch's contract with GradScaler: fused Adam divides gradients by grad_scale and does nothing where found_inf is 1.
-        self.optimizer.grad_scale = torch.clamp(norm.float() / self.clip, min=1.0)  # type: ignore[attr-defined]
-        self.optimizer.found_inf = bad  # type: ignore[attr-defined]
-        self.optimizer.step()
+        bad = self._adam(losses["loss"].detach(), lr)
         return {name: loss.detach() for name, loss in losses.items()}, bad
 
+    @torch.no_grad()
+    def _adam(self, loss: Tensor, lr: float) -> Tensor:
+        moved = [i for i, parameter in enumerate(self.parameters) if parameter.grad is not None]
+        grads = [self.parameters[i].grad for i in moved]
+        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(grad).float() for grad in grads]))
+        bad = (~torch.isfinite(norm + loss)).float()
+        self.taken += 1 - bad
+        torch._fused_adam_(  # divides the gradients by grad_scale, and does nothing where found_inf is 1
+            [self.parameters[i] for i in moved],
+            grads,
+            [self.first[i] for i in moved],
+            [self.second[i] for i in moved],
+            [],
+            [self.taken] * len(moved),
+            lr=lr,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            weight_decay=0.0,
+            eps=EPS,
+            amsgrad=False,
+            maximize=False,
+            grad_scale=torch.clamp(norm / self.clip, min=1.0),
+            found_inf=bad,
+        )
+        return bad
+
     def state(self) -> dict[str, Tensor]:
-        """Adam's moments, as "<parameter number>.<name>"."""
-        moments = self.optimizer.state_dict()["state"]
-        return {f"{number}.{name}": value for number, kept in moments.items() for name, value in kept.items()}
+        """Adam's moments by parameter number, and how many steps it took."""
+        moments = {f"first.{i}": value for i, value in enumerate(self.first)}
+        return {**moments, **{f"second.{i}": value for i, value in enumerate(self.second)}, "taken": self.taken}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, value in state.items():
-            number, _, name = key.partition(".")
-            moments.setdefault(int(number), {})[name] = value.clone()
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        for name, value in self.state().items():
+            value.copy_(state[name])
 
 
 class Handwritten:

@@ -34,6 +34,7 @@ __all__ = ["train_organism"]
 SNAPSHOTS = (1, 4, 16, 64, 128, 256, 512, 1024, 2048, 4096, 8192)  # steps after which pocket-mini is kept
 _TOKENIZER_DOCUMENTS = 60_000
 _LAGGING = {"induction": 3.0, "addition": 3.0, "successor": 2.0}  # rules that learn last get a larger share
+_LATE = {"addition": 5.0, "context_facts": 5.0}  # and those that a first run has not learned yet, in the run after it
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def train_organism(
     """Train "pocket" or "pocket-mini" into the folder `out`, and return it. The same call again goes on where it stopped.
 
     rows: of 128 tokens, in all (default: what the shipped weights took). decay: share of the run over which the learning
-    rate falls. start: a folder with weights and tokenizer to begin from. root: a standard library's folder.
+    rate falls. start: a folder with weights and tokenizer to begin from, with more of the rules that are learned last. root: a standard library's folder.
     compiled: through torch.compile, which needs a C++ compiler. Raises UsageError for another name.
     """
     if name not in ORGANISMS:
@@ -131,10 +132,11 @@ def _sample(library: StandardLibrary) -> Iterator[str]:
 def _mix(tokenizer: Tokenizer, library: StandardLibrary, sizes: Sizes, plan: Plan, *, fresh: bool) -> Mix:
     texts = [document.text for document in library.documents()]
     chunks = [chunk for encoded in tokenizer.encode_batch(texts) for chunk in chunked(encoded.ids, sizes.context)]
-    weights = {name: _LAGGING.get(name, 1.0) for name in methods.names("tasks")}
+    lagging = _LAGGING if fresh else _LATE
+    weights = {name: lagging.get(name, 1.0) for name in methods.names("tasks")}
     steps = (plan.rows or 0) // plan.batch
     stages = [Stage(0, weights, (1,)), Stage(steps // 10, weights, (1, 1, 2)), Stage(steps // 5, weights)]
-    stages = stages if fresh else [Stage(0, weights)]
+    stages = stages if fresh else [Stage(0, weights, (1, 2, 3, 3, 3))]
     described = {
         "library": library.fingerprint,
         "tokenizer": hashlib.sha256(tokenizer.to_str().encode()).hexdigest(),

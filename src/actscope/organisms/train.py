@@ -74,7 +74,8 @@ def train_organism(
     """Train "pocket" or "pocket-mini" into the folder `out`, and return it. The same call again goes on where it stopped.
 
     rows: of 128 tokens, in all (default: what the shipped weights took). decay: share of the run over which the learning
-    rate falls. start: a folder with weights and tokenizer to begin from, with more of the rules that are learned last. root: a standard library's folder.
+    rate falls. start: a folder with weights and tokenizer to go on from, in a mix that has
+    more of the rules learned last. root: a standard library's folder.
     compiled: through torch.compile, which needs a C++ compiler. Raises UsageError for another name.
     """
     if name not in ORGANISMS:

@@ -28,7 +28,7 @@ def make_texts(n: int = 60, seed: int = 0) -> list[str]:
 
 @pytest.fixture
 def small_units(monkeypatch):
-    monkeypatch.setattr(pieces, "UNIT", 300)
+
     monkeypatch.setattr("actscope.stores.capture.UNIT", 300)
 
 
@@ -58,7 +58,7 @@ def test_packing_changes_the_layout_and_not_the_rows(small_units, end):
     assert torch.equal(one.where, other.where)
     for port in one.acts:
         torch.testing.assert_close(one.acts[port], other.acts[port], rtol=1e-5, atol=1e-5)
-    units = list(pieces.planned(subject, texts(listed), 0, 32))
+    units = list(pieces.planned(subject, texts(listed), 0, 32, 300))
     runs = [sum(len(row) for batch in pieces.layout(unit.pieces, 32, True) for row in [batch]) for unit in units]
     alone = [sum(len(row) for batch in pieces.layout(unit.pieces, 32, False) for row in [batch]) for unit in units]
     assert sum(runs) < 0.9 * sum(alone), "packing saves no rows"

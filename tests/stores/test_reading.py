@@ -10,7 +10,7 @@ from actscope.core.errors import BadInput, Corrupt
 from actscope.core.site import Port
 from actscope.core.store import Store, split_documents
 from actscope.corpora.texts import texts
-from actscope.stores._parts import pieces, reader
+from actscope.stores._parts import reader
 from actscope.stores.capture import capture
 from actscope.stores.disk import DiskStore
 
@@ -20,7 +20,6 @@ LISTED = ["a long " * 30, "b", "", "short one", "x" * 31, "y" * 32, "z" * 33, "c
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pieces, "UNIT", 400)
         patch.setattr("actscope.stores.capture.UNIT", 400)
         out = tmp_path_factory.mktemp("made") / "s"
         capture(TinySubject(), texts(LISTED), [OUT, Z], out=out)

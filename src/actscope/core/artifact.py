@@ -103,6 +103,37 @@ def open(path: Path | str) -> object:
     return unpack(manifest["value"], tensors)
 
 
+def under(folder: Path | str) -> list[Path]:
+    """The artifacts in a folder and below it, itself included. Raises BadInput when there is none."""
+    folder = Path(folder)
+    found = sorted(path.parent for path in folder.rglob("manifest.json")) if folder.is_dir() else []
+    if not found:
+        raise BadInput(f"{folder} holds no artifact; expected a folder with a manifest.json in it or below.")
+    return found
+
+
+def damaged(path: Path | str) -> dict[str, str]:
+    """The files of an artifact that are not what its manifest says -> what is wrong. Reads every byte."""
+    path = Path(path)
+    wrong = {}
+    for name, digest in read_manifest(path)["files"].items():
+        file = files.safe_join(path, name)
+        if not file.is_file():
+            wrong[name] = "missing"
+        elif files.hash_file(file) != digest:
+            wrong[name] = "its SHA-256 differs"
+    return wrong
+
+
+def garbage(path: Path | str) -> list[Path]:
+    """What an artifact's folder holds of ours that its manifest does not name: files of killed writers and of versions
+    replaced, damaged files set aside. Never anything that actscope did not write."""
+    path = Path(path)
+    named = set(read_manifest(path)["files"])
+    patterns = (".*.tmp-*", ".corrupt-*", "unit-*.safetensors", "tensors-*.safetensors")
+    return sorted(file for pattern in patterns for file in path.glob(pattern) if file.name not in named)
+
+
 def _describe(dictionary: Dictionary) -> dict:
     return {
         "method": methods.name_of("dictionaries", dictionary),

@@ -138,7 +138,7 @@ def resolve(
     missing: kind -> why this subject lacks it (shown in the message).
     """
     given = [names] if isinstance(names, str | Site) else list(names)
-    paths = {info.module: site for site, info in reversed(sites.items()) if info.side == "out"}
+    paths = {info.module: site for site, info in reversed(list(sites.items())) if info.side == "out"}
     found: list[Site] = []
     for name in given:
         if isinstance(name, str) and name in paths:

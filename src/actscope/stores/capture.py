@@ -6,7 +6,7 @@ a kill at any moment the same call goes on behind the last committed unit and en
 """
 
 import contextlib
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,18 +16,20 @@ from torch import Tensor
 from actscope.core.corpus import Corpus
 from actscope.core.errors import BadInput, EmptyCorpus, Interrupted
 from actscope.core.progress import Progress, quiet, stop_requested
-from actscope.core.site import Port, Site, resolve
+from actscope.core.site import Site, resolve
 from actscope.core.store import Store
 from actscope.core.subject import Subject
 from actscope.stores._parts.manifest import measured
-from actscope.stores._parts.pieces import UNIT, planned
+from actscope.stores._parts.pieces import planned
 from actscope.stores._parts.reader import Part
-from actscope.stores._parts.running import run_unit, widths
+from actscope.stores._parts.running import probe, run_unit, threads_of
 from actscope.stores._parts.writer import Writer
 from actscope.stores.disk import DiskStore
 from actscope.stores.memory import MemoryStore
 
 __all__ = ["capture"]
+
+UNIT = 8192  # tokens after which a unit ends
 
 
 def capture(
@@ -62,7 +64,7 @@ def capture(
             f"sites={names}, tokens={tokens}, start={start}, threads={threads}: expected a site, and numbers from 1."
         )
     settings: dict[str, object] = {
-        "ports": [[str(Port(site)), 0] for site in names],
+        "ports": [[str(port), width] for port, (width, _) in probe(subject, names).items()],
         "subjects": {"": subject.fingerprint},
         "corpus": corpus.fingerprint,
         "tokens": tokens,
@@ -73,8 +75,6 @@ def capture(
         "unit": UNIT,
         "threads": threads or torch.get_num_threads(),
     }
-    found = widths(subject, names)
-    settings["ports"] = [[str(port), width] for port, width in found.items()]
     if out is None:
         job = _Job(subject, corpus, names, settings, progress)
         return MemoryStore(settings, list(job.units(start, 0)))
@@ -111,16 +111,9 @@ class _Job:
         if wanted is not None and rows >= wanted:
             return
         begun = rows
-        with _threads(self.settings["threads"]):
-            for unit in planned(self.subject, self.corpus, cursor, context):
-                tensors = run_unit(
-                    self.subject,
-                    unit,
-                    self.sites,
-                    context=context,
-                    packed=self.settings["packed"],
-                    special=self.settings["special"],
-                )
+        with threads_of(self.settings["threads"]):
+            for unit in planned(self.subject, self.corpus, cursor, context, self.settings["unit"]):
+                tensors = run_unit(self.subject, unit, self.sites, self.settings)
                 part = measured(tensors, unit.first, unit.next)
                 rows += part.rows
                 if begun == 0 and rows == part.rows:
@@ -147,14 +140,3 @@ def _context(subject: Subject, context: int | None) -> int:
     if context is not None and not 1 < context <= subject.context:
         raise BadInput(f"context={context} was given; {subject.name} takes 2 to {subject.context} tokens.")
     return context or subject.context
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Torch with `count` threads inside: how a product is split over threads decides its last bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

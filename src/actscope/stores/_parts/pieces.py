@@ -1,7 +1,7 @@
 """From documents to the sequences a subject runs, grouped into units whose bytes do not depend on who runs them.
 
 A document longer than the context is cut; every later piece is given the special tokens its document begins and ends
-with. A unit is a run of whole documents of at least UNIT tokens. Inside a unit, rows of near lengths run together.
+with. A unit is a run of whole documents of at least so many tokens. Inside a unit, rows of near lengths run together.
 Letters: t tokens of a piece.
 """
 
@@ -17,7 +17,6 @@ from actscope.core.errors import BadInput
 from actscope.core.inputs import SPECIAL, TEXT, Inputs
 from actscope.core.subject import Subject
 
-UNIT = 8192  # tokens after which a unit ends
 TOGETHER = 8  # contexts' worth of tokens in one run
 _PREPARE = 32  # documents tokenized together, and at most so many characters
 _CHARACTERS = 200_000
@@ -84,14 +83,15 @@ def prepared(subject: Subject, corpus: Corpus, start: int, context: int) -> Iter
             yield document.id, cut(number, *next(rows), context) if document.text else []
 
 
-def planned(subject: Subject, corpus: Corpus, start: int, context: int) -> Iterator[Planned]:
-    """The units of a corpus from document number `start` on, which must be where a unit begins."""
+def planned(subject: Subject, corpus: Corpus, start: int, context: int, unit: int) -> Iterator[Planned]:
+    """The units of a corpus from document number `start` on, which must be where a unit begins. A unit ends with the
+    document that brings it to `unit` tokens, or to one context where that is more."""
     first, names, pieces, tokens = start, [], [], 0
     for name, found in prepared(subject, corpus, start, context):
         names.append(name)
         pieces.extend(found)
         tokens += sum(map(len, found))
-        if tokens >= max(UNIT, context):
+        if tokens >= max(unit, context):
             yield Planned(first, tuple(names), tuple(pieces))
             first, names, pieces, tokens = first + len(names), [], [], 0
     if names:

@@ -3,8 +3,9 @@
 Letters: n rows, d width of a site.
 """
 
+import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -16,34 +17,32 @@ from actscope.core.subject import Subject
 from actscope.stores._parts.pieces import Planned, inputs_of, layout, rows_of
 
 
-def widths(subject: Subject, sites: Iterable[Site]) -> dict[Port, int]:
-    """The width of every site, heads flattened, seen by running two tokens. Raises BadInput for attention maps."""
+def probe(subject: Subject, sites: Iterable[Site]) -> dict[Port, tuple[int, torch.dtype]]:
+    """(width with heads flattened, dtype) of every site, seen by running two tokens. Raises BadInput for attention maps."""
     sites = list(sites)
     for site in sites:
         info = subject.sites.get(site.whole)
         if info is not None and info.width == 0:
-            raise BadInput(f"{site} has no row per token and cannot be stored; read it live with subject.run(read=[{site}]).")
+            raise BadInput(f"{site} has no row per token and cannot be stored; read it live: subject.run(inputs, read=[...]).")
     with torch.no_grad():
         acts = subject.run(Inputs(ids=torch.zeros(1, 2, dtype=torch.long)), read=sites).acts
-    return {Port(site): acts[site].flatten(2).shape[2] for site in sites}
+    return {Port(site): (acts[site].flatten(2).shape[2], acts[site].dtype) for site in sites}
 
 
-def run_unit(
-    subject: Subject, unit: Planned, sites: list[Site], *, context: int, packed: bool, special: bool
-) -> dict[str, Tensor]:
+def run_unit(subject: Subject, unit: Planned, sites: list[Site], settings: Mapping) -> dict[str, Tensor]:
     """The tensors of one unit: per port "acts.<port>" Float[n d]; "where" and "token" of every row; "ids", "roles",
     "own" and "pieces" (document, first position, length) of every sequence; "names" of the documents as JSON bytes.
 
     Raises NotFinite naming the document and the site.
     """
-    pieces = unit.pieces
-    kept = [rows_of(piece, special) for piece in pieces]
+    pieces, packed = unit.pieces, settings["packed"]
+    kept = [rows_of(piece, settings["special"]) for piece in pieces]
     where = [_where(piece.document, piece.first, keep) for piece, keep in zip(pieces, kept, strict=True)]
     starts = torch.tensor([0, *(len(rows) for rows in where)]).cumsum(0).tolist()
     n = starts[-1]
     acts: dict[Site, Tensor] = {}
     valid = torch.ones(n, dtype=torch.bool)
-    for batch in layout(pieces, context, packed):
+    for batch in layout(pieces, settings["context"], packed):
         with torch.no_grad():
             run = subject.run(inputs_of(batch, pieces, packed), read=sites)
         source, target = _addresses(batch, kept, starts)
@@ -62,7 +61,7 @@ def run_unit(
         acts = {site: x[valid] for site, x in acts.items()}
         words = {name: x[valid] for name, x in words.items()}
     _check_finite(acts, words["where"], unit)
-    return {**{f"acts.{Port(site)}": x for site, x in acts.items()}, **words, **_sequences(unit)}
+    return {**{f"acts.{Port(site)}": x for site, x in acts.items()}, **words, **sequences(unit)}
 
 
 def _where(document: int, first: int, keep: Tensor) -> Tensor:
@@ -84,7 +83,8 @@ def _addresses(batch: list[list[int]], kept: list[Tensor], starts: list[int]) ->
     return (torch.cat(rows), torch.cat(columns)), torch.cat(targets)
 
 
-def _sequences(unit: Planned) -> dict[str, Tensor]:
+def sequences(unit: Planned) -> dict[str, Tensor]:
+    """What a unit holds beside its rows: the sequences as they are run, and the names of its documents."""
     pieces = unit.pieces
     none = torch.zeros(0)
     shape = [[piece.document, piece.first, len(piece)] for piece in pieces]
@@ -107,3 +107,14 @@ def _check_finite(acts: Mapping[Site, Tensor], where: Tensor, unit: Planned) -> 
                 f"{site} is NaN or infinite at token {position} of document {unit.names[document - unit.first]!r} (number "
                 f"{document}); expected finite activations. Look at the model's weights, or load it with --dtype float32."
             )
+
+
+@contextlib.contextmanager
+def threads_of(count: int) -> Iterator[None]:
+    """Torch with `count` threads inside: how a product is split over threads decides its last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

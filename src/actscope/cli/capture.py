@@ -1,0 +1,102 @@
+"""actscope capture"""
+
+from pathlib import Path
+
+__all__ = ["capture"]
+
+
+def capture(
+    model: str,
+    corpus: str,
+    *,
+    site: list[str],
+    out: Path | None = None,
+    tokens: int | None = None,
+    context: int | None = None,
+    packed: bool = False,
+    special: bool = False,
+    start: int = 0,
+    threads: int | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
+    """Read a text through a model and keep what stands at some sites, one row a token.
+
+    Killed or stopped, the same command goes on where it was and ends in the same bytes.
+
+    Parameters
+    ----------
+    model: pocket, a transformers folder or a hub id.
+    corpus: a text file (.txt .md .py .jsonl), a folder of them, standard-library or grammar.
+    site: where to read, such as layers.2.resid_post or "layers.*.mlp_out"; may be given several times.
+    out: the folder to write, new or begun by the same command.
+    tokens: stop after about so many rows.
+    context: tokens a sequence; longer documents are cut. The model's own when left out.
+    packed: run several short documents in one row; attention never crosses between them.
+    special: keep the rows of special tokens too.
+    start: skip so many documents.
+    threads: of torch; those of this machine when left out.
+    device: "cpu", "cuda"...
+    dtype: of the model, and so of the rows.
+    dry_run: say how many rows and bytes it would write, and write nothing.
+    json: print one JSON document and nothing else.
+    """
+    import shutil
+    import time
+
+    from actscope.cli import _common
+    from actscope.cli._corpus import corpus_named
+    from actscope.core.errors import UsageError
+    from actscope.stores.capture import capture as take
+    from actscope.subjects.load import load
+
+    if out is None and not dry_run:
+        raise UsageError("--out is missing; expected the folder to write, such as --out acts/. --dry-run needs none.")
+    text = corpus_named(corpus)
+    subject = load(model, device=device, dtype=dtype)
+    chosen = {"tokens": tokens, "context": context, "special": special, "start": start}
+    if dry_run:
+        from actscope.stores.predict import predict
+
+        plan = predict(subject, text, site, **chosen)
+        near = (out or Path()).absolute()
+        free = shutil.disk_usage(next(path for path in (near, *near.parents) if path.exists())).free
+        facts = {"rows": plan.rows, "documents": plan.documents, "units": plan.units, "bytes": plan.bytes, "free": free}
+        return _common.print_json(facts) if json else _print("would write", facts, tokens)
+    started = time.monotonic()
+    shown = _common.plain_progress("capture")
+    store = take(subject, text, site, out=out, packed=packed, threads=threads, progress=shown, **chosen)
+    size = sum(path.stat().st_size for path in out.glob("unit-*"))  # type: ignore[union-attr]
+    facts = {
+        "out": str(out),
+        "rows": len(store),
+        "bytes": size,
+        "ports": {str(port): width for port, width in store.ports.items()},
+        "content": store.content,
+        "seconds": round(time.monotonic() - started, 2),
+    }
+    if json:
+        return _common.print_json(facts)
+    _print("captured", facts, tokens)
+    _common.console().print(f"Next: actscope fit topk {out} --read {next(iter(store.ports))} --latents 4096 --k 32 --out sae/")
+
+
+def _print(what: str, facts: dict, tokens: int | None) -> None:
+    """A small table; and a word when the text ended before the rows asked for."""
+    from rich.table import Table
+
+    from actscope.cli import _common
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in facts.items():
+        if name in ("bytes", "free"):
+            value = f"{value / 2**20:,.1f} MiB"
+        elif isinstance(value, dict):
+            value = ", ".join(f"{port} ({width})" for port, width in value.items())
+        table.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
+    _common.console().print(what)
+    _common.console().print(table)
+    if tokens is not None and facts["rows"] < tokens:
+        _common.console().print(f"The text ended before the {tokens:,} rows asked for.")

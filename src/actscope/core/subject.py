@@ -35,12 +35,35 @@ class Cache(Protocol):
 class Subject(Protocol):
     """A model wrapped. Its own modules are never altered: no hook or patch outlives a call."""
 
-    name: str
-    fingerprint: str  # hash of weights and tokenizer, stamped on every artifact
-    sites: Mapping[Site, SiteInfo]  # whole sites; a head is `Site(..., part=i)` of one of these
-    missing: Mapping[str, str]  # kinds of the table this subject lacks -> why
-    order: Sequence[Site]  # the sites in the order the model computes them
-    context: int  # the longest sequence it takes, in tokens
+    @property
+    def name(self) -> str:
+        """What to call it in messages."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of weights and tokenizer, stamped on every artifact."""
+        ...
+
+    @property
+    def sites(self) -> Mapping[Site, SiteInfo]:
+        """Whole sites; a head is `Site(..., part=i)` of one of these."""
+        ...
+
+    @property
+    def missing(self) -> Mapping[str, str]:
+        """Kinds of the table that this subject lacks -> why."""
+        ...
+
+    @property
+    def order(self) -> Sequence[Site]:
+        """The sites in the order the model computes them."""
+        ...
+
+    @property
+    def context(self) -> int:
+        """The longest sequence it takes, in tokens."""
+        ...
 
     def prepare(self, raw: Sequence[str]) -> Inputs:
         """Tokenize texts: one row each, padded on the right, with offsets; special tokens the model was trained with."""

@@ -33,7 +33,8 @@ def predict(
     special: bool = False,
     start: int = 0,
 ) -> Prediction:
-    """Tokenize what `capture` with these settings would read, and count. Sites that not every token reaches count as if all did."""
+    """Tokenize what `capture` with these settings would read, and count; sites that not every token reaches count as if all
+    did."""
     found = probe(subject, resolve(sites, subject.sites, subject.missing))
     per_row = sum(width * dtype.itemsize for width, dtype in found.values()) + 20  # and its place and token
     rows = documents = units = size = 0

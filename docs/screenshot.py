@@ -26,6 +26,10 @@ FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--force-color-profile=srgb",
 ]  # fmt: skip
+NEXT = [
+    ("open runs/demo/report.html", "every feature with its contexts, effects and controls"),
+    ("actscope demo --text FILE", "the same on a text of your own"),
+]
 _COLOURS = "3c3f44 eb6e64 7ecd94 e9be69 6eaaeb c896e1 68bedc e1dfd9 80848a f5826e 96e1aa f5cd7d 87bef5 d7aaf0 82d2eb ffffff"
 _TRIPLES = [(int(code[:2], 16), int(code[2:4], 16), int(code[4:], 16)) for code in _COLOURS.split()]
 THEME = TerminalTheme((24, 26, 29), (225, 223, 217), _TRIPLES[:8], _TRIPLES[8:])
@@ -65,7 +69,7 @@ def shoot(page_html: str, *, width: int, height: int, dark: bool = False, scale:
 def terminal_page(report: document.Report, width: int, rows: int | None) -> str:
     """The terminal's output as a page: rich's own colours in a pre, no font from anywhere else."""
     console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True, highlight=False)
-    console.print(terminal.result(report, rows=rows, then=terminal.next_steps("runs/demo")))
+    console.print(terminal.result(report, rows=rows, then=NEXT))
     body = console.export_html(theme=THEME, inline_styles=True, code_format="{code}")
     back, front = THEME.background_color.hex, THEME.foreground_color.hex
     title = html.escape("$ actscope demo")

@@ -1,6 +1,8 @@
 """The page in a real browser: it asks nothing of the network, runs nothing but its own script, and works for everyone."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from playwright.sync_api import sync_playwright
 from report_fixture import example_report, hostile_report
 
 from actscope.core import files
+from actscope.reports import document
 from actscope.reports.html import html
 
 FLAGS = [
@@ -209,3 +212,15 @@ def test_the_chosen_token_is_seen_in_every_context(opened, pages):
     row = page.locator(".context").first
     row.locator("summary").click()
     assert "Document" in row.inner_text()
+
+
+@pytest.mark.full
+def test_the_pictures_of_the_readme_can_be_taken(tmp_path):
+    folder = Path(__file__).parents[2]
+    document.write(example_report(3), tmp_path / "report.json")
+    files.write_text(tmp_path / "report.html", html(example_report(3)))
+    for source in ("report.json", "report.html"):
+        arguments = [str(tmp_path / source), str(tmp_path / f"{source}.png"), "--scale", "1", "--height", "600"]
+        subprocess.run([sys.executable, str(folder / "docs" / "screenshot.py"), *arguments], check=True, timeout=120)
+        picture = (tmp_path / f"{source}.png").read_bytes()
+        assert picture.startswith(b"\x89PNG") and len(picture) > 20_000

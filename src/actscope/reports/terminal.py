@@ -31,15 +31,6 @@ def result(report: Report, *, rows: int | None = None, then: Sequence[tuple[str,
     return Group(Text(), header(report), Text(), table(report, rows=rows), Text(), footer(report, rows=rows, then=then))
 
 
-def next_steps(out: str) -> list[tuple[str, str]]:
-    """What to type after the main job: (command, what it does)."""
-    return [
-        (f"open {out}/report.html", "every feature with its contexts and effects"),
-        ("actscope demo --text FILE", "the same on your own text"),
-        ("actscope demo --model FOLDER", "the same on a GPT-NeoX model of yours"),
-    ]
-
-
 def header(report: Report) -> RenderableType:
     """What was read, where, and what was fitted to it."""
     subject, corpus, fitted = report.subject, report.corpus, report.dictionary

@@ -74,9 +74,9 @@ class Corrupt(ActscopeError):
 
 
 def nearest(given: str, known: Iterable[str], n: int = 3) -> str:
-    """ "; did you mean a, b or c?" for a name that was missed, or "" when nothing is near."""
+    """ "; did you mean a, b or c?" for a name that was missed, or "." when nothing is near: the end of a sentence."""
     near = difflib.get_close_matches(given, list(known), n=n, cutoff=0.5)
     if not near:
-        return ""
+        return "."
     listed = near[0] if len(near) == 1 else ", ".join(near[:-1]) + " or " + near[-1]
     return f"; did you mean {listed}?"

@@ -155,7 +155,7 @@ def _one(site: Site, sites: Mapping[Site, SiteInfo], missing: Mapping[str, str])
         return site
     info = sites.get(site.whole)
     if info is None:
-        why = f": {missing[site.kind]}" if site.kind in missing else nearest(str(site), map(str, sites))
+        why = f": {missing[site.kind]}." if site.kind in missing else nearest(str(site), map(str, sites))
         raise UnknownSite(f"This subject has no site {site}{why} `actscope sites MODEL` lists what it has.")
     if site.part is not None:
         parts = {**dict.fromkeys(HEAD_KINDS, 2), **dict.fromkeys(MAP_KINDS, 1)}

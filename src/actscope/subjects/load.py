@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from actscope.core import files, methods
-from actscope.core.errors import ActscopeError, BadInput, NotAModel, NotFinite, nearest
+from actscope.core.errors import BadInput, NotAModel, NotFinite, nearest
 from actscope.subjects.hf import HFSubject
 
 __all__ = ["load"]
@@ -42,7 +42,7 @@ def load(name: str | Path, *, device: str = "cpu", dtype: str = "float32", revis
 def _find(name: str, revision: str | None) -> tuple[Path, Path, str]:
     """(folder of config and tokenizer, folder of weights, name to show)."""
     base, _, step = name.partition("@")
-    local = base in BUILT_IN or Path(name).expanduser().exists() or not _HUB_ID.fullmatch(name)
+    local = base in BUILT_IN or (bool(name) and Path(name).expanduser().exists()) or not _HUB_ID.fullmatch(name)
     if local and revision is not None:
         raise BadInput(f"revision={revision!r} was given with {name!r}; a revision belongs to a hub id, not to a folder.")
     if base in BUILT_IN:
@@ -51,13 +51,13 @@ def _find(name: str, revision: str | None) -> tuple[Path, Path, str]:
             raise NotAModel(f"The built-in model {base!r} is not in this installation; expected its weights in {folder}.")
         return (folder, _checkpoint(folder, base, step), name) if step else (folder, folder, name)
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name and path.is_dir():
         return path, path, path.resolve().name
-    if path.exists():
+    if name and path.exists():
         raise NotAModel(f"{name} is a file; expected a transformers folder with config.json and model.safetensors.")
     if local:
         raise NotAModel(
-            f"There is no folder {name}; expected a transformers folder, a hub id, or one of {', '.join(BUILT_IN)}."
+            f"There is no folder {name!r}; expected a transformers folder, a hub id, or one of {', '.join(BUILT_IN)}."
         )
     folder = _download(name, revision)
     return folder, folder, name
@@ -125,19 +125,17 @@ def _check_weights(folder: Path, shown: str) -> None:
 
 
 def _model(folder: Path, weights: Path, dtype: torch.dtype, shown: str) -> Any:
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, GenerationConfig
     from transformers.utils import logging
 
     bar = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model, notes = AutoModelForCausalLM.from_pretrained(
-            weights, config=config, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False,
-            output_loading_info=True,
+        model, notes = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
+            weights, config=config, dtype=dtype, local_files_only=True, use_safetensors=True,
+            output_loading_info=True, generation_config=GenerationConfig(),  # a folder of weights alone has none
         )  # fmt: skip
-    except ActscopeError:
-        raise
     except Exception as error:  # whatever a broken file makes transformers, torch or safetensors raise
         raise NotAModel(f"{shown} could not be opened ({type(error).__name__}: {str(error).strip():.300}).") from error
     finally:

@@ -62,7 +62,7 @@ class ModuleSubject(HookedSubject):
     def __init__(self, model: nn.Module, name: str, taps: Mapping[Site, Tap], context: int = sys.maxsize):
         super().__init__(model, name, taps, {}, context)
 
-    def prepare(self, raw: Tensor) -> Inputs:
+    def prepare(self, raw: Any) -> Inputs:
         """A tensor as inputs: whole numbers as ids, [b c h w] as pixels, any other as embeds. Raises BadInput for text."""
         if not isinstance(raw, Tensor):
             raise BadInput(

@@ -170,6 +170,22 @@ def the_stream_is_the_sum_of_what_is_added(case: Case) -> None:
             assert torch.equal(every[Site("resid_post", layer)], every[Site("resid_pre", layer + 1)]), f"layer {layer}"
 
 
+def the_sum_holds_after_writes(case: Case) -> None:
+    """Whatever is written to the stream or to what is added to it, resid_post is still their sum: writes reach every path."""
+    if not case.has("resid_pre", "attn_add", "mlp_add", "resid_post"):
+        return
+    layer = case.layers[0]
+    kinds = [kind for kind in ("resid_pre", "attn_add", "resid_mid", "mlp_add") if Site(kind, layer) in case.subject.sites]
+    streams = [Site(kind, layer) for kind in (*kinds, "resid_post")]
+    for site in streams[:-1]:
+        own = case.read(site)[site]
+        other = torch.randn(own.shape, generator=torch.Generator().manual_seed(2)).to(own)
+        acts = case.subject.run(case.ids, read=streams, write=[Replace(site, other)]).acts
+        start = acts[site] if site.kind == "resid_mid" else acts[streams[0]] + acts[Site("attn_add", layer)]
+        apart = far(start + acts[Site("mlp_add", layer)], acts[streams[-1]])
+        assert apart <= NEAR, f"a write at {site} misses a path to resid_post"
+
+
 def last_products_rebuild_their_outputs(case: Case) -> None:
     """mlp_post @ W + b = mlp_out, z @ W + b = attn_out, and the last residual gives the logits."""
     for source, out in (("mlp_post", "mlp_out"), ("z", "attn_out")):
@@ -205,5 +221,6 @@ READING = (
     pattern_times_values_is_z,
     queries_times_keys_are_scores,
     the_stream_is_the_sum_of_what_is_added,
+    the_sum_holds_after_writes,
     last_products_rebuild_their_outputs,
 )

@@ -207,6 +207,8 @@ def gradients_flow_from_the_logits_to_every_site(case: Case) -> None:
     sites = [site for site in case.subject.order if site != LOGITS]
     run = case.subject.run(case.ids, read=[*sites, LOGITS], grad=True)
     assert run.logits is not None
+    cut = [str(site) for site in (*sites, LOGITS) if not run.acts[site].requires_grad]
+    assert not cut, f"{cut[0] if cut else ''} has no graph although grad=True"
     direction = torch.randn(run.logits.shape, generator=torch.Generator().manual_seed(1)).to(run.logits)
     found = torch.autograd.grad((run.logits * direction).sum(), [run.acts[site] for site in sites], allow_unused=True)
     for site, gradient in zip(sites, found, strict=True):

@@ -27,7 +27,14 @@ class Labels:
     def at(self, where: Int[Tensor, "n 2"]) -> dict[str, Bool[Tensor, " n"]]:
         """For each cause, whether it holds at each (document, position)."""
         key = where[:, 0].long() * 2**32 + where[:, 1].long()
-        return {cause: torch.isin(key, self.holds[cause]) for cause in self.causes}
+        found = {}
+        for cause in self.causes:
+            listed = self.holds[cause]
+            place = torch.searchsorted(listed, key)
+            found[cause] = (
+                listed[place.clamp(max=len(listed) - 1)] == key if len(listed) else torch.zeros_like(key, dtype=torch.bool)
+            )
+        return found
 
 
 def labels_of(documents: Iterable[tuple[int, Document, Sequence[tuple[int, int]]]]) -> Labels:

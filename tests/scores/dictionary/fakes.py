@@ -26,6 +26,7 @@ class Rows:
         self.where = torch.stack([torch.arange(n) // length, torch.arange(n) % length], dim=1)
         self.documents = {int(number): f"d{number}" for number in torch.unique(self.where[:, 0])}
         self.subjects = {"": ""}
+        self.content = ""
         self._sequences = sequences
 
     def __len__(self) -> int:

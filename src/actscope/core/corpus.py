@@ -30,8 +30,13 @@ class Document:
 
 @runtime_checkable
 class Corpus(Protocol):
-    name: str
-    fingerprint: str  # hash of every content this corpus would give
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of every content this corpus would give."""
+        ...
 
     def documents(self, start: int = 0) -> Iterator[Document]:
         """The documents from number `start` on. Two calls give the same documents."""

@@ -17,7 +17,7 @@ from actscope.core.codes import Codes
 from actscope.core.errors import BadInput
 from actscope.core.site import Port, Site
 
-Widths = Mapping[str | Site | Port, int]
+Widths = Mapping[str, int] | Mapping[Site, int] | Mapping[Port, int] | Mapping[str | Site | Port, int]
 
 
 @runtime_checkable

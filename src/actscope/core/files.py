@@ -5,6 +5,7 @@ fsync the folder. Readers never see half a file, and what was reported as writte
 (`safetensors.save_file` alone neither syncs nor respects the umask.) Every other way to write is refused by lint.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -65,7 +66,8 @@ def write_bytes(path: Path | str, data: bytes) -> str:
         fault_point("file.after")
         return digest
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where no file can be, there is none to remove
+            temporary.unlink(missing_ok=True)
         if error.errno in _NO_ROOM:
             raise DiskFull(
                 f"No room to write {path.name} ({len(data):,} bytes) in {path.parent}: {error.strerror}. What was "

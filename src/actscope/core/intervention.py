@@ -5,6 +5,7 @@ the interventions that put a dictionary's reconstruction into the run.
 Letters: b batch, t tokens, d width of a site.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -155,7 +156,8 @@ class _SpliceAt:
     def __call__(self, x: Tensor, context: Context) -> Tensor:
         dictionary = self.splice.dictionary
         given = {port: (x if port.site == self.site else context.seen[port.site]) for port in dictionary.reads}
-        rows = {port: value[context.mask].flatten(1) for port, value in given.items()}
+        own = next(itertools.chain(dictionary.parameters(), dictionary.buffers()), x)  # the dictionary may stand elsewhere
+        rows = {port: value[context.mask].flatten(1).to(own) for port, value in given.items()}
         before, after = self._decoded(rows)
         port = next(port for port in dictionary.writes if port.site == self.site)
         here = x[context.mask]

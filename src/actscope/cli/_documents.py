@@ -1,0 +1,77 @@
+"""Which text the main job reads, and which documents are kept aside to judge on."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from actscope.core.corpus import Corpus, Document
+from actscope.core.errors import EmptyCorpus
+from actscope.core.labels import Labels, labels_of
+from actscope.core.store import Store
+from actscope.core.subject import Subject
+from actscope.corpora.files import files
+from actscope.corpora.standard_library import standard_library
+from actscope.corpora.texts import Texts, texts
+
+_CHARACTERS = 5  # a token has fewer than this many on average, whatever the tokenizer here
+_BUILT_IN = ("pocket", "pocket-mini")
+_REAL = 0.06  # of the built-in text's documents, which is about a quarter of its tokens; the rest is grammar
+
+
+def source(text: Path | None, model: str, seed: int) -> Corpus:
+    """The text to read: the reader's own; for the built-in models what they were not trained on; else the standard library."""
+    if text is not None:
+        return files(text)
+    if model.partition("@")[0] not in _BUILT_IN:
+        return standard_library(split="all")
+    from actscope.corpora.mixture import mixture
+    from actscope.organisms.grammar import grammar
+
+    held = standard_library(split="held")
+    made = grammar(seed=seed + 1000, documents=40_000, split="test")
+    return mixture([(made, 1 - _REAL), (held, _REAL)], seed=seed)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Documents to fit on and documents to judge on, disjoint."""
+
+    fit: Texts
+    held: Texts
+    total: int
+
+
+def divide(corpus: Corpus, rows: int, share: float) -> Parts:
+    """At most about `rows` tokens of the corpus, `share` of the documents to fit on, by a hash of each document's text, so that
+    the same text is never on both sides. Raises EmptyCorpus when a side stays empty."""
+    sides: tuple[list[Document], list[Document]] = ([], [])
+    left = rows * _CHARACTERS
+    for document in corpus.documents():
+        if left <= 0:
+            break
+        left -= len(document.text)
+        digest = hashlib.sha256(document.text.encode("utf-8", "backslashreplace")).digest()
+        sides[int.from_bytes(digest[:8], "big") / 2**64 >= share].append(document)
+    fit, held = sides
+    if len(fit) < 2 or len(held) < 6:
+        raise EmptyCorpus(
+            f"{corpus.name} has {len(fit) + len(held)} documents; expected at least 20, so that some can be kept aside to "
+            "judge on. Give a longer text, or a folder of texts."
+        )
+    return Parts(texts(fit, name=corpus.name), texts(held, name=corpus.name), len(fit) + len(held))
+
+
+def labels(subject: Subject, corpus: Texts, store: Store, size: int = 256) -> Labels | None:
+    """What is known to be true of the store's documents; None where nothing is."""
+    found: list[tuple[int, Document, Sequence[tuple[int, int]]]] = []
+    chosen = [(number, document) for number, document in enumerate(corpus.documents()) if number in store.documents]
+    if not any(document.spans for _, document in chosen):
+        return None
+    for at in range(0, len(chosen), size):
+        part = chosen[at : at + size]
+        inputs = subject.prepare([document.text for _, document in part])
+        assert inputs.offsets is not None, "text prepared has offsets"
+        for (number, document), offsets in zip(part, inputs.offsets.tolist(), strict=True):
+            found.append((number, document, [tuple(span) for span in offsets]))
+    return labels_of(found)

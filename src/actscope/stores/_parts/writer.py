@@ -27,6 +27,7 @@ class Writer:
         self._stack = ExitStack()
         self._waiting: list[Future] = []
         self._entries: list[dict] = []
+        self._failed = False
         self.complete = False
         self.cursor: int = settings["start"]
         self.rows = 0
@@ -63,6 +64,16 @@ class Writer:
         return artifact.commit(self.folder, listed(self.settings, self._entries, complete=True))
 
     def _write(self, part: Part, tensors: Mapping[str, Tensor]) -> None:
+        """Shard, then manifest. After one failure no later unit is written: it would stand without its predecessor."""
+        if self._failed:
+            return
+        self._failed = True
+        self._commit(part, tensors)
+        self._failed = False
+
+    def _commit(self, part: Part, tensors: Mapping[str, Tensor]) -> None:
+        begins = self._entries[-1]["documents"][1] if self._entries else self.settings["start"]
+        assert part.first == begins, f"the unit begins with document {part.first}, the one before ended at {begins}"
         entry, data = named(len(self._entries), part, tensors)
         files.write_bytes(self.folder / str(entry["file"]), data)
         files.fault_point("capture.shard")

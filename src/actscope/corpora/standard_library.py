@@ -6,12 +6,13 @@ A document's split follows from a hash of its own content, so the same function 
 
 import ast
 import hashlib
+import os
 import sysconfig
 import textwrap
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -36,15 +37,8 @@ class StandardLibrary:
 
     @cached_property
     def _documents(self) -> list[Document]:
-        found: dict[str, Document] = {}
-        for path in sorted(self.root.rglob("*.py")):
-            inside = path.relative_to(self.root)
-            if _SKIPPED.isdisjoint(inside.parts):
-                for where, text in _pieces(path):
-                    digest = content_hash(text)
-                    found.setdefault(digest, Document(f"{inside.as_posix()}:{where}#{digest}", text, family="text"))
         kept = {"train": (False,), "held": (True,), "all": (False, True)}[self.split]
-        documents = [found[digest] for digest in sorted(found) if is_held(digest) in kept]
+        documents = [document for digest, document in _everything(self.root) if is_held(digest) in kept]
         if not documents:
             raise EmptyCorpus(f"{self.root} holds no Python source; expected a standard library. Give its folder as root=.")
         return documents
@@ -85,6 +79,21 @@ def is_held(digest: str) -> bool:
     return int(digest, 16) % _HELD == 0
 
 
+@lru_cache(maxsize=1)
+def _everything(root: Path) -> tuple[tuple[str, Document], ...]:
+    """(content hash, document) of every piece under `root`, each content once, sorted by hash."""
+    found: dict[str, Document] = {}
+    for folder, inside, names in os.walk(root):
+        inside[:] = sorted(name for name in inside if name not in _SKIPPED)
+        for name in sorted(name for name in names if name.endswith(".py")):
+            path = Path(folder, name)
+            where = path.relative_to(root).as_posix()
+            for piece, text in _pieces(path):
+                digest = content_hash(text)
+                found.setdefault(digest, Document(f"{where}:{piece}#{digest}", text, family="text"))
+    return tuple(sorted(found.items()))
+
+
 def _pieces(path: Path) -> Iterator[tuple[str, str]]:
     """(where, text) of every piece of one module; nothing for a file that is not valid Python."""
     try:
@@ -98,12 +107,20 @@ def _pieces(path: Path) -> Iterator[tuple[str, str]]:
     docstring = ast.get_docstring(tree)
     if docstring and len(docstring) >= _SHORTEST:
         yield "doc", docstring
-    for node in ast.walk(tree):
-        if isinstance(node, (*_Function, ast.ClassDef)):
-            first = min([node.lineno, *(item.lineno for item in node.decorator_list)])
-            text = textwrap.dedent("\n".join(lines[first - 1 : _end(node)])).strip()
-            if len(text) >= _SHORTEST:
-                yield f"{node.name}:{first}", text
+    for node in _definitions(tree):
+        first = min([node.lineno, *(item.lineno for item in node.decorator_list)])
+        text = textwrap.dedent("\n".join(lines[first - 1 : _end(node)])).strip()
+        if len(text) >= _SHORTEST:
+            yield f"{node.name}:{first}", text
+
+
+def _definitions(node: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
+    """Every function and class below `node`; only statements are looked into."""
+    for block in ("body", "orelse", "finalbody", "handlers"):
+        for inside in getattr(node, block, ()) if not isinstance(node, ast.expr) else ():
+            if isinstance(inside, (*_Function, ast.ClassDef)):
+                yield inside
+            yield from _definitions(inside)
 
 
 def _end(node: ast.AST) -> int:

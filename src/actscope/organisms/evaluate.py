@@ -128,7 +128,7 @@ def _mass(subject: Any, examples: Sequence[Example]) -> list[bool]:
 
 
 def _ids(subject: Any, texts: Sequence[str]) -> list[list[int]]:
-    return subject.tokenizer(list(texts))["input_ids"]
+    return [encoded.ids for encoded in subject.tokenizer.backend_tokenizer.encode_batch(list(texts))]
 
 
 def _logits(subject: Any, rows: Sequence[Sequence[int]]) -> Iterator[Tensor]:

@@ -11,8 +11,7 @@ def organism(
     model: str = "pocket",
     *,
     out: Path | None = None,
-    rows: int | None = None,
-    start: Path | None = None,
+    scale: float = 1.0,
     root: Path | None = None,
     n: int = 400,
     seed: int = 0,
@@ -28,8 +27,7 @@ def organism(
     action: train (resumable: the same command goes on where it stopped) or eval.
     model: pocket or pocket-mini; for eval also a folder with config.json, model.safetensors and tokenizer.json.
     out: folder to train into, or to write the table into (default for train: runs/MODEL).
-    rows: of 128 tokens, to train on in all.
-    start: folder with weights and tokenizer to begin training from.
+    scale: share of the tokens the shipped weights took, to train on.
     root: folder of a standard library to read (default: the running Python's).
     n: held-out prompts a rule.
     seed: of the training data and the first weights, or of the prompts.
@@ -49,7 +47,7 @@ def organism(
 
     if action == "train":
         folder = train_organism(
-            model, out or Path("runs") / model, device=device, rows=rows, seed=seed, start=start, root=root,
+            model, out or Path("runs") / model, device=device, scale=scale, seed=seed, root=root,
             progress=_common.plain_progress("organism"),
         )  # fmt: skip
         return _common.print_json({"folder": str(folder)}) if json else _common.console().print(folder)

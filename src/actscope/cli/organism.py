@@ -34,6 +34,21 @@ def organism(
     device: cpu or cuda.
     json: print one JSON document and nothing else.
     """
+    from actscope.cli import _common
+
+    if action == "train":
+        from actscope.organisms.train import train_organism
+
+        folder = train_organism(
+            model, out or Path("runs") / model, device=device, scale=scale, seed=seed, root=root,
+            progress=_common.plain_progress("organism"),
+        )  # fmt: skip
+        return _common.print_json({"folder": str(folder)}) if json else _common.console().print(folder)
+    _evaluate(model, out, root, n, seed, device, json)
+
+
+def _evaluate(model: str, out: Path | None, root: Path | None, n: int, seed: int, device: str, json: bool) -> None:
+    """Print the table, and write it to `out` where that is given."""
     import dataclasses
     from importlib.resources import files as package_files
 
@@ -42,21 +57,11 @@ def organism(
     from actscope.cli import _common
     from actscope.core import files
     from actscope.organisms.evaluate import BARS, evaluate
-    from actscope.organisms.train import train_organism
     from actscope.subjects.load import load
 
-    if action == "train":
-        folder = train_organism(
-            model, out or Path("runs") / model, device=device, scale=scale, seed=seed, root=root,
-            progress=_common.plain_progress("organism"),
-        )  # fmt: skip
-        return _common.print_json({"folder": str(folder)}) if json else _common.console().print(folder)
     subject = load(model, device=device)
     hashes = Path(str(package_files("actscope").joinpath("organisms", "weights", "pocket", "training.safetensors")))
-    scores = evaluate(
-        subject, n=n, seed=seed, root=root, trained_on=hashes if hashes.is_file() else None,
-        progress=_common.plain_progress("organism"),
-    )  # fmt: skip
+    scores = evaluate(subject, n=n, seed=seed, root=root, trained_on=hashes, progress=_common.plain_progress("organism"))
     told = {score.name: {**dataclasses.asdict(score), "bar": BARS.get(score.name)} for score in scores}
     if out is not None:
         files.write_json(out / "truth.json", {"model": subject.fingerprint, "seed": seed, "scores": told})

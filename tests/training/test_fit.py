@@ -155,8 +155,8 @@ def test_a_plan_that_cannot_be_is_refused(wrong):
 
 
 def test_the_rate_rises_stays_and_falls():
-    plan = Plan(rows=1, lr=1.0, warmup=0.1, decay=0.2)
-    rates = [rate(plan, step, 100) for step in range(100)]
+    plan = Plan(rows=1, warmup=0.1, decay=0.2)
+    rates = [rate(plan, 1.0, step, 100) for step in range(100)]
     assert rates[0] == pytest.approx(0.1) and rates[9] == 1.0 and rates[79] == 1.0
     assert rates[99] == pytest.approx(0.05) and rates[:10] == sorted(rates[:10]) and min(rates) > 0
 

@@ -13,7 +13,7 @@ def fit(
     latents: int | None = None,
     rows: int | None = None,
     batch: int = 4096,
-    lr: float = 3e-3,
+    lr: float | None = None,
     seed: int = 0,
     device: str = "cpu",
     dtype: str = "float32",
@@ -36,7 +36,7 @@ def fit(
     latents: how many; may be left out for pca and identity.
     rows: rows to train on in all, repeats counted; one pass over the store when left out.
     batch: rows a step.
-    lr: the learning rate at its highest.
+    lr: the learning rate at its highest; one that suits the method and the width when left out.
     seed: of the data's order and of the method's own start.
     device: "cpu", "cuda"...
     dtype: of parameters and rows.

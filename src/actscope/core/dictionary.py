@@ -111,6 +111,11 @@ class Dictionary(nn.Module, abc.ABC):
 class Learned(Dictionary):
     """A dictionary trained by gradient. Has every member of Trainable."""
 
+    @property
+    def rate(self) -> float:
+        """The highest learning rate of Adam where the plan names none."""
+        return 1e-3
+
     def begin(self, batch: Batch) -> None:
         """Default: nothing to initialise."""
 

@@ -35,7 +35,8 @@ class TopK(Learned):
 
     reads: one port, which is also the one written. n_latents: m. k: active latents a row.
     aux_k: dead latents a row that model the rest; None: half the width, at least k. aux_weight: of that loss; 0 for none.
-    dead_after: rows without firing that make a latent dead. seed: of the first directions.
+    dead_after: rows without firing that make a latent dead; None: 1000 m / k, a thousand times what it would wait for its
+    turn if all fired equally often. seed: of the first directions.
     Raises BadInput for several ports, for writes that are not the reads, or k beyond n_latents.
     """
 
@@ -50,7 +51,7 @@ class TopK(Learned):
         k: int = 32,
         aux_k: int | None = None,
         aux_weight: float = 1 / 32,
-        dead_after: int = 100_000,
+        dead_after: int | None = None,
         seed: int = 0,
     ):
         settings = {"k": k, "aux_k": aux_k, "aux_weight": aux_weight, "dead_after": dead_after, "seed": seed}
@@ -59,12 +60,17 @@ class TopK(Learned):
         if self.writes != self.reads:
             raise BadInput("topk writes the port it reads; for another, use the transcoder.")
         self.select = Select(n_latents, k)
-        self.revival = Revival(n_latents, k=aux_k or max(k, width // 2), weight=aux_weight, dead_after=dead_after)
+        self.revival = Revival(n_latents, k, width, aux_k=aux_k, weight=aux_weight, dead_after=dead_after)
         self.decoder = nn.Parameter(start.unit_rows(n_latents, width, seed))
         self.encoder = nn.Parameter(self.decoder.detach().clone())
         self.bias = nn.Parameter(torch.zeros(n_latents))
         self.centre = nn.Parameter(torch.zeros(width))
         self.register_buffer("scale", torch.ones(()))
+
+    @property
+    def rate(self) -> float:
+        """A step of Adam moves every coordinate alike: this turns a direction by the same angle whatever its width."""
+        return 0.08 / self.reads[self.read] ** 0.5
 
     @torch.no_grad()
     def begin(self, batch: Batch) -> None:

@@ -53,7 +53,7 @@ class Transcoder(Learned):
         skip: bool = False,
         aux_k: int | None = None,
         aux_weight: float = 1 / 32,
-        dead_after: int = 100_000,
+        dead_after: int | None = None,
         seed: int = 0,
     ):
         settings = {"activation": activation, "k": k, "skip": skip, "aux_k": aux_k, "aux_weight": aux_weight}
@@ -63,7 +63,7 @@ class Transcoder(Learned):
             raise BadInput("A transcoder needs writes=: the site it predicts, such as layers.3.mlp_out.")
         d, o = self.reads[self.read], self.writes[self.write]
         self.select = selection.make(activation, n_latents, k=k)
-        self.revival = Revival(n_latents, k=aux_k or max(k, o // 2), weight=aux_weight, dead_after=dead_after)
+        self.revival = Revival(n_latents, k, o, aux_k=aux_k, weight=aux_weight, dead_after=dead_after)
         self.encoder = nn.Parameter(start.unit_rows(n_latents, d, seed))
         self.bias = nn.Parameter(torch.zeros(n_latents))
         self.decoder = nn.Parameter(start.unit_rows(n_latents, o, seed + 1))
@@ -72,6 +72,11 @@ class Transcoder(Learned):
         self.register_buffer("mean", torch.zeros(d))
         self.register_buffer("scale_read", torch.ones(()))
         self.register_buffer("scale_written", torch.ones(()))
+
+    @property
+    def rate(self) -> float:
+        """As in topk: a step turns a direction by the same angle whatever its width."""
+        return 0.08 / max(self.reads[self.read], self.writes[self.write]) ** 0.5
 
     @torch.no_grad()
     def begin(self, batch: Batch) -> None:

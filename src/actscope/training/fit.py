@@ -103,6 +103,7 @@ class _Loop:
 
     def __init__(self, trainable: Trainable, feed: Feed, plan: Plan, kept: Checkpoints | None, progress: Progress):
         self.trainable, self.feed, self.plan, self.kept, self.progress = trainable, feed, plan, kept, progress
+        self.lr = getattr(trainable, "rate", 1e-3) if plan.lr is None else plan.lr
         self.step, self.cursor = 0, Cursor()
         self.history: list[dict[str, float]] = []
         self.sums: dict[str, Tensor] = {}  # of the losses since the last line of history
@@ -134,7 +135,7 @@ class _Loop:
         return {"losses": self.history, "skipped": int(self.skipped)}
 
     def _one(self, batch: Any) -> None:
-        lr = rate(self.plan, self.step, self.feed.steps)
+        lr = rate(self.plan, self.lr, self.step, self.feed.steps)
         losses, bad = self.descent.step(batch, lr, self.step / self.feed.steps)
         self.step += 1
         self.trainable.after_step(self.step / self.feed.steps)
@@ -165,14 +166,14 @@ class _Loop:
         if skipped > SKIPS_ALLOWED + self.step // 100:
             raise NotFinite(
                 f"{skipped} of {self.step} batches had no finite loss or gradient; look for NaN in the rows, or lower "
-                f"Plan(lr={self.plan.lr:g}); {kept}."
+                f"Plan(lr={self.lr:g}); {kept}."
             )
         loss = sums["loss"] / max(sums["_good"], 1)
         first = self.history[0]["loss"] if self.history else math.inf
         if loss > DIVERGED * max(abs(first), 1e-3):
             raise NotFinite(
                 f"The loss went from {first:.4g} to {loss:.4g} by step {self.step}: training diverged; lower "
-                f"Plan(lr={self.plan.lr:g}); {kept}."
+                f"Plan(lr={self.lr:g}); {kept}."
             )
 
     def _stop(self) -> None:

@@ -17,7 +17,7 @@ class Plan:
 
     rows: int | None = None  # examples seen in all, repeats counted; None: one pass over the store
     batch: int = 4096  # examples a step
-    lr: float = 1e-3  # of Adam, at its highest
+    lr: float | None = None  # of Adam, at its highest; None: what the trainable has as `rate`, else 1e-3
     warmup: float = 0.05  # share of the steps over which the rate rises from 0
     decay: float = 0.2  # share of the steps, the last ones, over which it falls to 0
     seed: int = 0  # order of the data, and the generator that is the trainable's to use
@@ -30,7 +30,7 @@ class Plan:
         wanted = {
             "rows": (self.rows is None or self.rows >= 1, "at least 1, or None for one pass over the store"),
             "batch": (self.batch >= 1, "at least 1"),
-            "lr": (self.lr > 0 and math.isfinite(self.lr), "a number above 0"),
+            "lr": (self.lr is None or (self.lr > 0 and math.isfinite(self.lr)), "a number above 0, or None"),
             "warmup": (0 <= self.warmup <= 1, "a share of the steps, from 0 to 1"),
             "decay": (0 <= self.decay <= 1 - self.warmup, "a share of the steps that leaves room for the warm-up"),
             "clip": (self.clip > 0, "above 0; math.inf for no clipping"),

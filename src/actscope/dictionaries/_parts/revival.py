@@ -13,15 +13,18 @@ from actscope.ops import encode_topk, sparse_decode
 
 
 class Revival(nn.Module):
-    """dead_after: rows without firing that make a latent dead. k: dead latents used a row. weight: of the loss; 0: none."""
+    """n_latents, k: of the dictionary, and the width it writes. aux_k: dead latents used a row; None: half the width, at
+    least k. weight: of the loss; 0: none. dead_after: rows without firing that make a latent dead; None: 1000 m / k."""
 
     idle: Tensor
 
-    def __init__(self, n_latents: int, *, k: int, weight: float, dead_after: int):
+    def __init__(self, n_latents: int, k: int, width: int, *, aux_k: int | None, weight: float, dead_after: int | None):
         super().__init__()
-        if k < 1 or weight < 0 or dead_after < 1:
-            raise BadInput(f"aux_k={k}, aux_weight={weight}, dead_after={dead_after}; expected >= 1, >= 0 and >= 1.")
-        self.k, self.weight, self.dead_after = k, weight, dead_after
+        self.k = max(k, width // 2) if aux_k is None else aux_k
+        self.dead_after = 1000 * n_latents // k if dead_after is None else dead_after
+        self.weight = weight
+        if self.k < 1 or weight < 0 or self.dead_after < 1:
+            raise BadInput(f"aux_k={aux_k}, aux_weight={weight}, dead_after={dead_after}; expected >= 1, >= 0 and >= 1.")
         self.register_buffer("idle", torch.zeros(n_latents, dtype=torch.long))  # rows since each latent fired
         self.fired: Tensor | None = None
         self.rows = 0

@@ -4,6 +4,7 @@ The methods of a room are its files that do not start with "_"; a file's `__all_
 Packages outside add theirs through entry points of the group "actscope.<room>". Nothing is imported until it is asked for.
 """
 
+import functools
 import importlib
 import pkgutil
 from importlib.metadata import entry_points
@@ -54,5 +55,7 @@ def _inside(room: str) -> list[str]:
     return [module.name for module in found if not module.name.startswith("_") and not module.ispkg]
 
 
+@functools.cache
 def _outside(room: str) -> dict:
+    """Read once a process: the scan opens the metadata of every installed package."""
     return {entry.name: entry for entry in entry_points(group=f"actscope.{room}")}

@@ -37,13 +37,13 @@ class HookedSubject(abc.ABC):
         self.missing = MappingProxyType(dict(missing))
         self.context = context
         self._index = {site: number for number, site in enumerate(taps)}
-        self._whole = {tap.place: site for site, tap in reversed(taps.items()) if tap.plain}
+        self._whole = {tap.place: site for site, tap in reversed(list(taps.items())) if tap.plain}
         self._standing: tuple[Intervention, ...] = ()
         self._fingerprint: str | Callable[[], str] = self._hash
         self._adopt(model)
 
     def _adopt(self, model: nn.Module) -> None:
-        self.model = model
+        self.model: Any = model
         self.modules = dict(model.named_modules())
         self._lock = threading.RLock()
         self._resolved: dict[Any, tuple[Site, ...]] = {}
@@ -119,6 +119,7 @@ class HookedSubject(abc.ABC):
             whole, taps[whole] = self._tap(site)
             writes.setdefault(whole, []).append((site, intervention))
             for seen in intervention.reads:
+                self._names(seen)
                 before, taps[before] = self._tap(seen)
                 self._check_upstream(whole, site, before, seen)
                 keeps.setdefault(before, []).append(seen)

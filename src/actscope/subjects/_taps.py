@@ -4,6 +4,7 @@ Letters: b batch, t tokens, h heads, d width.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -58,7 +59,7 @@ class HeadsTap(Tap):
     plain = False
 
     def get(self, x: Float[Tensor, "b t d"], module: nn.Module, given: Tensor) -> Float[Tensor, "b t h dh"]:
-        return x.unflatten(-1, self.info.shape[2:])
+        return x.unflatten(-1, self.info.shape[2:])  # type: ignore[arg-type]
 
     def put(
         self, x: Float[Tensor, "b t d"], value: Float[Tensor, "b t h dh"], module: nn.Module, given: Tensor
@@ -102,7 +103,8 @@ class NormScaleTap(Tap):
     def put(
         self, x: Tensor, value: Float[Tensor, "b t 1"], module: nn.Module, given: Float[Tensor, "b t d"]
     ) -> Float[Tensor, "b t d"]:
-        out = self._centre(given) / value * module.weight
+        weight: Any = module.weight
+        out = self._centre(given) / value * weight
         bias = getattr(module, "bias", None)
         return out if bias is None else out + bias
 

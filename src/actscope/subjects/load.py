@@ -132,7 +132,8 @@ def _model(folder: Path, weights: Path, dtype: torch.dtype, shown: str) -> Any:
     logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model, notes = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
+        kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        model, notes = kind.from_pretrained(
             weights, config=config, dtype=dtype, local_files_only=True, use_safetensors=True,
             output_loading_info=True, generation_config=GenerationConfig(),  # a folder of weights alone has none
         )  # fmt: skip

@@ -199,6 +199,7 @@ def last_products_rebuild_their_outputs(case: Case) -> None:
         last = Site("resid_post", case.layers[-1])
         acts = case.read(last, scale, LOGITS)
         weight, bias = case.weight(norm), case.weight(norm, "bias")
+        assert weight is not None, f"{case.subject.sites[norm].module} has no weight"
         x = acts[last] - acts[last].mean(-1, keepdim=True) if bias is not None else acts[last]
         rebuilt = _product(case, x / acts[scale] * weight + (0 if bias is None else bias), LOGITS)
         assert far(rebuilt, acts[LOGITS]) <= NEAR, "the last residual does not give the logits"

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Literal
 
 from actscope.core.corpus import Document
 from actscope.core.errors import EmptyCorpus, UsageError
@@ -32,7 +31,7 @@ class StandardLibrary:
     """A corpus. Documents stand in the order of their content hashes, which mixes the modules."""
 
     root: Path
-    split: Literal["train", "held", "all"]
+    split: str
     name: str = "standard-library"
 
     @cached_property
@@ -58,7 +57,7 @@ class StandardLibrary:
         return self._documents[number]
 
 
-def standard_library(root: str | Path | None = None, split: Literal["train", "held", "all"] = "train") -> StandardLibrary:
+def standard_library(root: str | Path | None = None, split: str = "train") -> StandardLibrary:
     """Functions, class heads and module docstrings of a standard library.
 
     root: its folder (default: the running Python's). split: "train", "held" (one in twenty, by content hash) or "all".

@@ -13,7 +13,7 @@ from random import Random
 from actscope.core import methods
 from actscope.core.corpus import Document
 from actscope.core.errors import UsageError
-from actscope.tasks._parts.rule import Rule, Split
+from actscope.tasks._parts.rule import Rule
 from actscope.tasks._parts.text import Mark, spans
 from actscope.tasks._parts.words import NAMES, OBJECTS, PLACES
 from actscope.tasks.addition import Addition
@@ -35,7 +35,7 @@ class Grammar:
     seed: int
     size: int
     weights: tuple[tuple[str, float], ...]
-    split: Split
+    split: str
     digits: tuple[int, ...]
 
     @property
@@ -95,7 +95,7 @@ def grammar(
     documents: int = 10_000,
     *,
     rules: Iterable[str] | Mapping[str, float] | None = None,
-    split: Split = "train",
+    split: str = "train",
     digits: tuple[int, ...] = (1, 2, 3),
 ) -> Grammar:
     """The labelled corpus that pocket was trained on (split="train"), or one whose every prompt was kept out ("test").

@@ -10,7 +10,6 @@ from actscope.core.errors import ActscopeError, UsageError
 from actscope.core.task import Example
 from actscope.tasks._parts.text import Item
 
-Split = Literal["train", "test"]
 _TRIES = 10_000
 
 
@@ -30,7 +29,7 @@ class Rule(abc.ABC):
         """One item for an example. Default: as documents have it."""
         return self.write(random)
 
-    def draw(self, random: Random, split: Split, write: Callable[[Random], Item] | None = None) -> Item:
+    def draw(self, random: Random, split: str, write: Callable[[Random], Item] | None = None) -> Item:
         """One item whose prompt belongs to `split`, from `write` or `self.write`. One prompt in ten is for testing."""
         if split not in ("train", "test"):
             raise UsageError(f"split={split!r}; expected 'train' or 'test'.")
@@ -40,7 +39,7 @@ class Rule(abc.ABC):
                 return item
         raise ActscopeError(f"{self.name} gave no {split} item in {_TRIES:,} tries.")
 
-    def examples(self, n: int, *, seed: int, split: Split) -> list[Example]:
+    def examples(self, n: int, *, seed: int, split: str) -> list[Example]:
         """n examples; the same seed gives the same ones, and train and test share no prompt."""
         random = Random(f"{self.name}:{seed}:{split}")
         return [example(self.draw(random, split, self.ask)) for _ in range(n)]

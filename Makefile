@@ -22,10 +22,10 @@ system:
 	  else sudo apt-get update -qq && sudo apt-get install -y -qq chromium >/dev/null; fi; }
 
 test: $(READY) system
-	$(BIN)/python -m pytest -m "not full and not gpu"
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not full and not gpu"
 
 test-full: $(READY) system
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not gpu"
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -43,13 +43,9 @@ def capture(
     dry_run: say how many rows and bytes it would write, and write nothing.
     json: print one JSON document and nothing else.
     """
-    import shutil
-    import time
-
     from actscope.cli import _common
     from actscope.cli._corpus import corpus_named
     from actscope.core.errors import UsageError
-    from actscope.stores.capture import capture as take
     from actscope.subjects.load import load
 
     if out is None and not dry_run:
@@ -58,29 +54,44 @@ def capture(
     subject = load(model, device=device, dtype=dtype)
     chosen = {"tokens": tokens, "context": context, "special": special, "start": start}
     if dry_run:
-        from actscope.stores.predict import predict
-
-        plan = predict(subject, text, site, **chosen)
-        near = (out or Path()).absolute()
-        free = shutil.disk_usage(next(path for path in (near, *near.parents) if path.exists())).free
-        facts = {"rows": plan.rows, "documents": plan.documents, "units": plan.units, "bytes": plan.bytes, "free": free}
+        facts = _predicted(subject, text, site, out or Path(), chosen)
         return _common.print_json(facts) if json else _print("would write", facts, tokens)
+    facts = _captured(subject, text, site, out, {**chosen, "packed": packed, "threads": threads})
+    if json:
+        return _common.print_json(facts)
+    _print("captured", facts, tokens)
+    _common.console().print(
+        f"Next: actscope fit topk {out} --read {next(iter(facts['ports']))} --latents 4096 --k 32 --out sae/"
+    )
+
+
+def _predicted(subject, text, sites: list[str], out: Path, chosen: dict) -> dict:
+    import shutil
+
+    from actscope.stores.predict import predict
+
+    plan = predict(subject, text, sites, **chosen)
+    near = out.absolute()
+    free = shutil.disk_usage(next(path for path in (near, *near.parents) if path.exists())).free
+    return {"rows": plan.rows, "documents": plan.documents, "units": plan.units, "bytes": plan.bytes, "free": free}
+
+
+def _captured(subject, text, sites: list[str], out, chosen: dict) -> dict:
+    import time
+
+    from actscope.cli import _common
+    from actscope.stores.capture import capture as take
+
     started = time.monotonic()
-    shown = _common.plain_progress("capture")
-    store = take(subject, text, site, out=out, packed=packed, threads=threads, progress=shown, **chosen)
-    size = sum(path.stat().st_size for path in out.glob("unit-*"))  # type: ignore[union-attr]
-    facts = {
+    store = take(subject, text, sites, out=out, progress=_common.plain_progress("capture"), **chosen)
+    return {
         "out": str(out),
         "rows": len(store),
-        "bytes": size,
+        "bytes": sum(path.stat().st_size for path in out.glob("unit-*")),
         "ports": {str(port): width for port, width in store.ports.items()},
         "content": store.content,
         "seconds": round(time.monotonic() - started, 2),
     }
-    if json:
-        return _common.print_json(facts)
-    _print("captured", facts, tokens)
-    _common.console().print(f"Next: actscope fit topk {out} --read {next(iter(store.ports))} --latents 4096 --k 32 --out sae/")
 
 
 def _print(what: str, facts: dict, tokens: int | None) -> None:

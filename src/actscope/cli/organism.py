@@ -67,14 +67,16 @@ def _evaluate(model: str, out: Path | None, root: Path | None, n: int, seed: int
         files.write_json(out / "truth.json", {"model": subject.fingerprint, "seed": seed, "scores": told})
     if json:
         return _common.print_json(told)
-    table = Table("rule", "held out", "95% interval", "bar", "corrupted", "n", "by kind", box=None, pad_edge=False)
+    table = Table("rule", "held out", "95% interval", "bar", "corrupted", "n", box=None, pad_edge=False)
     for score in scores:
-        spread = "" if score.interval is None else f"{score.interval[0]:.1%} to {score.interval[1]:.1%}"
         if score.name == "text":
-            values = (f"{score.value:.3f} bits/byte", "", f"< {score.control:.3f} (5-gram)", "")
-            table.add_row("real text", *values, f"{score.n} docs", f"{score.parts['bytes']:,.0f} bytes")
+            unit, size = score.unit, f"{score.parts['bytes']:,.0f} bytes"
+            table.add_row("real text", f"{score.value:.3f} {unit}", "", f"< {score.control:.3f} (5-gram)", "", size)
             continue
         bar = f">= {BARS[score.name]:.0%}" if score.name in BARS else ""
-        kinds = ", ".join(f"{kind}: {share:.0%}" for kind, share in score.parts.items())
-        table.add_row(score.name, f"{score.value:.1%}", spread, bar, f"{score.control or 0:.1%}", str(score.n), kinds)
+        spread = "" if score.interval is None else f"{score.interval[0]:.1%} to {score.interval[1]:.1%}"
+        table.add_row(score.name, f"{score.value:.1%}", spread, bar, f"{score.control or 0:.1%}", str(score.n))
+        if score.parts and min(score.parts.values()) < 0.99:
+            for kind, share in score.parts.items():
+                table.add_row(f"  {kind}", f"{share:.1%}")
     _common.console().print(table)

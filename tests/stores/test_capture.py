@@ -158,6 +158,8 @@ def test_a_request_to_stop_commits_and_says_so(small_units, tmp_path, monkeypatc
     with pytest.raises(Interrupted, match="rows, all saved in") as caught:
         capture(TinySubject(), corpus, SITES, out=out)
     assert caught.value.exit_code == 4 and artifact.read_manifest(out)["rows"] > 0
+    with pytest.raises(Interrupted, match="give out="):
+        capture(TinySubject(), corpus, SITES)
     monkeypatch.setattr(progress, "_asked", 0)
     assert capture(TinySubject(), corpus, SITES, out=out).content == capture(TinySubject(), corpus, SITES).content
 
@@ -211,7 +213,8 @@ def test_less_than_a_context_is_an_empty_corpus(tmp_path, letters, given):
         with pytest.raises(EmptyCorpus) as caught:
             capture(TinySubject(), texts([letters or "x" * 40]), [OUT], out=out, **given)
         assert caught.value.exit_code == 3
-    assert len(capture(TinySubject(), texts(["abcdefgh"]), [OUT], context=8)) == 8
+    # The same folder with settings that do: nothing was committed, so nothing is in the way
+    assert len(capture(TinySubject(), texts(["abcdefgh"]), [OUT], context=8, out=tmp_path / "s")) == 8
 
 
 def test_a_value_that_is_no_number_names_document_and_site(tmp_path):

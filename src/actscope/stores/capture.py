@@ -6,7 +6,7 @@ a kill at any moment the same call goes on behind the last committed unit and en
 """
 
 import contextlib
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +77,8 @@ def capture(
     }
     if out is None:
         job = _Job(subject, corpus, names, settings, progress)
-        return MemoryStore(settings, list(job.units(start, 0)))
+        with contextlib.closing(job.units(start, 0)) as units:
+            return MemoryStore(settings, list(_until_stopped(units)))
     with Writer(Path(out), settings, kept_threads=threads is None) as writer:
         if not writer.complete:
             job = _Job(subject, corpus, names, writer.settings, progress)
@@ -85,6 +86,13 @@ def capture(
                 _write(units, writer, out)
             writer.finish()
     return DiskStore(out)
+
+
+def _until_stopped(units: Iterable[tuple[Part, dict[str, Tensor]]]) -> Iterator[tuple[Part, dict[str, Tensor]]]:
+    for unit in units:
+        if stop_requested():
+            raise Interrupted("Stopped. The activations were kept in memory only and are gone; give out= to keep them on disk.")
+        yield unit
 
 
 def _write(units: Iterable[tuple[Part, dict[str, Tensor]]], writer: Writer, out: Path | str) -> None:

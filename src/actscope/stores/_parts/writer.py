@@ -93,6 +93,9 @@ class Writer:
         manifest = artifact.read_manifest(self.folder)
         if manifest["kind"] != "store":
             raise BadInput(f"{self.folder} holds a saved {manifest['kind']}; give another --out for this capture.")
+        if not manifest["units"] and not manifest["complete"]:  # nothing to go on from, nothing to protect
+            artifact.commit(self.folder, listed(self.settings, [], complete=False))
+            return
         self._refuse_other(manifest["settings"])
         self.settings = manifest["settings"]
         self.complete, self.cursor, self.rows = manifest["complete"], manifest["cursor"], manifest["rows"]

@@ -1,13 +1,13 @@
 """Which text the main job reads, and which documents are kept aside to judge on."""
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from actscope.core.corpus import Corpus, Document
 from actscope.core.errors import EmptyCorpus
-from actscope.core.labels import Labels, labels_of
+from actscope.core.labels import Labels
 from actscope.core.store import Store
 from actscope.core.subject import Subject
 from actscope.corpora.files import files
@@ -62,16 +62,11 @@ def divide(corpus: Corpus, rows: int, share: float) -> Parts:
     return Parts(texts(fit, name=corpus.name), texts(held, name=corpus.name), len(fit) + len(held))
 
 
-def labels(subject: Subject, corpus: Texts, store: Store, size: int = 256) -> Labels | None:
+def labels(subject: Subject, corpus: Texts, store: Store) -> Labels | None:
     """What is known to be true of the store's documents; None where nothing is."""
-    found: list[tuple[int, Document, Sequence[tuple[int, int]]]] = []
-    chosen = [(number, document) for number, document in enumerate(corpus.documents()) if number in store.documents]
-    if not any(document.spans for _, document in chosen):
+    from actscope.organisms.truth import truth
+
+    last = max(store.documents) + 1
+    if not any(document.spans for document in islice(corpus.documents(), last)):
         return None
-    for at in range(0, len(chosen), size):
-        part = chosen[at : at + size]
-        inputs = subject.prepare([document.text for _, document in part])
-        assert inputs.offsets is not None, "text prepared has offsets"
-        for (number, document), offsets in zip(part, inputs.offsets.tolist(), strict=True):
-            found.append((number, document, [tuple(span) for span in offsets]))
-    return labels_of(found)
+    return truth(corpus, subject, documents=last)

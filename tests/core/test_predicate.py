@@ -212,6 +212,14 @@ def test_sentences_are_plain():
     assert All((Inside("(", ")"), Not(TokenIn(("x",))))).sentence() == (
         "tokens between ( and ), but not where the token is 'x'"
     )
+    either = Any((TokenIn(("x",)), TokenIn(("y",), 1)))
+    assert either.sentence() == "the token 'x', or on what follows the token 'y'"
+    assert All((either, Not(Repeated()))).sentence() == (
+        "the token 'x', or on what follows the token 'y'; all of these, but not where the token occurred earlier in the text"
+    )
+    assert All((either, Inside("(", ")"))).sentence() == (
+        "tokens between ( and ) where either the token is 'x' or the previous token is 'y'"
+    )
     assert Repeated(2).sentence() == "a token that followed the same token earlier in the text"
 
 

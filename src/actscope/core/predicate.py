@@ -126,7 +126,7 @@ class TokenSpelt:
 
     def holds(self, text: TokenText) -> Bool[Tensor, " n"]:
         test = {"starts with": str.startswith, "ends in": str.endswith, "contains": str.__contains__}[self.how]
-        spelt = text.by_piece((self.part, self.how), lambda piece: test(piece.strip(), self.part)).bool()
+        spelt = torch.tensor([test(word, self.part) for word in text.words])
         return shifted(spelt[text.ids], text, self.back)
 
     def sentence(self) -> str:
@@ -319,7 +319,8 @@ class All:
             return "every token but " + " and ".join(part.part.sentence() for part in self.parts if isinstance(part, Not))
         head = min(kept, key=_generality)
         also = " and ".join(part.clause() for part in kept if part is not head)
-        return head.sentence() + (f" where {also}" if also else "") + self._unless()
+        rest = (f" where {also}" if also else "") + self._unless()
+        return head.sentence() + ("; all of these" if isinstance(head, Any) else "") + rest
 
     def clause(self) -> str:
         kept = " and ".join(part.clause() for part in self.parts if not isinstance(part, Not))
@@ -346,9 +347,9 @@ class Any:
         return ", or on ".join(part.sentence() for part in self.parts)
 
     def clause(self) -> str:
-        return " or ".join(part.clause() for part in self.parts)
+        return "either " + " or ".join(part.clause() for part in self.parts)
 
 
 def _generality(part: Predicate) -> int:
-    """What a sentence names first: the token itself, then what stands just before, then all else."""
-    return getattr(part, "back", 8) if not isinstance(part, Any) else min(map(_generality, part.parts))
+    """What a sentence names first: the token itself, then what stands just before, then all else; alternatives last."""
+    return 100 if isinstance(part, Any) else getattr(part, "back", 8)

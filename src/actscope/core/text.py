@@ -66,6 +66,11 @@ class TokenText:
         return self.where[:, 1] - self.where[self.start, 1]
 
     @cached_property
+    def words(self) -> tuple[str, ...]:
+        """The text of every id without the white space around it."""
+        return tuple(piece.strip() for piece in self.vocabulary)
+
+    @cached_property
     def _ids_of(self) -> Mapping[str, list[int]]:
         found: dict[str, list[int]] = {}
         for number, piece in enumerate(self.vocabulary):

@@ -6,7 +6,8 @@ text that is general: token sets, neighbours, spelling, layout, place, repetitio
 
 1. The documents are split in three by a hash of their ids (`split_documents(store, 3, seed=seed)`): propose, select, report.
 2. On propose, for each latent: draw active, random inactive and hard inactive contexts (same token, silent); a beam
-   search over "and", "and not", "or" of candidate rules maximises balanced accuracy less a price for length.
+   search over "and", "and not", "or" of candidate rules maximises balanced accuracy, false alarms weighing more than
+   misses, less a price for length.
 3. On select, fresh contexts decide among the best of each length.
 4. On report, the rule chosen is judged once, by detection with its control.
 """
@@ -26,7 +27,7 @@ from actscope.core.store import Store, split_documents
 from actscope.core.subject import Subject
 from actscope.core.text import TokenText
 from actscope.explainers._parts.evidence import evidence
-from actscope.explainers._parts.search import Price, Search, Space, one_thread, worth
+from actscope.explainers._parts.search import Aim, Search, Space, one_thread
 from actscope.scores._parts.reading import Contexts, Reading, check_subject
 from actscope.scores.explanation.detection import detection
 
@@ -44,10 +45,11 @@ def rules(
     most: int = 1000,
     above: float = 0.0,
     hard: float = 0.25,
+    alarm: float = 3.0,
     leaves: int = 3,
     beam: int = 6,
     part_price: float = 0.01,
-    token_price: float = 0.001,
+    token_price: float = 0.002,
     seed: int = 0,
     progress: Progress = quiet,
 ) -> list[Explanation]:
@@ -57,40 +59,47 @@ def rules(
     all of the store); each latent needs `contexts` active and inactive contexts in each of the three splits, else it is
     left out and only counted. most: contexts drawn of each kind and split. above: a context is active when the value is
     above this share of the latent's largest; 0, the default, counts every activation, weak ones too.
-    hard: the weight of hard contexts within the inactive side while searching (the reported value has random ones only,
-    and the hard figure beside it). leaves: the most parts a rule has. part_price, token_price: balanced accuracy that
-    one more part, one more token listed, must gain.
+    The search maximises recall less `alarm` times the false alarms at random tokens: with alarm=1 that is the balanced
+    accuracy that is reported, which lets a rule for a rare latent fire five times as often as the latent; higher gives
+    narrower rules that are more often right and are still reported by balanced accuracy. hard: the share of the inactive
+    side that hard contexts have. leaves: the most parts a rule has. part_price, token_price: balanced accuracy that one
+    more part, one more token listed, must gain.
 
     evidence: "tried" (latents asked for, latents explained, candidates scored for this latent, how many were compared on
-    select), "select" (its balanced accuracy on select, with the hard share), "splits" (documents and active contexts of
-    each), "density", "top_tokens", "examples" ((document, position, value) of top, quantile and random active contexts
-    and of contexts where the rule holds and the latent is silent; all from report). scores: detection.
+    select), "select" (what the search maximises, measured on select), "splits" (documents, rows and active contexts of
+    each), "density", "peak", "top_tokens", "examples" ([document, position, value] of top, quantile and random active
+    contexts and of places where the rule holds and the latent is silent; all from report). scores: detection.
 
     Raises WrongSubject where dictionary, subject and store do not belong together; BadInput for latents out of range or
     when a split has no document.
     """
     check_subject(dictionary, subject, store)
-    wanted = list(range(dictionary.n_latents)) if latents is None else list(latents)
-    if wanted and not 0 <= min(wanted) <= max(wanted) < dictionary.n_latents:
-        raise BadInput(f"Latents {min(wanted)} to {max(wanted)} asked for; the dictionary has 0 to {dictionary.n_latents - 1}.")
+    wanted = _wanted(dictionary, latents)
     work = _Work(dictionary, subject, store, documents, seed, contexts, most, above)
     alive = [latent for latent in wanted if work.enough[latent]]
-    price, space = Price(part_price, token_price), Space.of(work.propose.text)
+    aim, space = Aim(hard, alarm, part_price, token_price), Space.of(work.propose.text)
     found = []
     with one_thread():
         for number, latent in enumerate(alive):
             if stop_requested():
                 raise Interrupted(f"Stopped after {number} of {len(alive)} latents; nothing was saved: run it again.")
             progress(number, len(alive), "latents explained")
-            search = Search.over(space, work.contexts(work.propose, latent, 1), hard=hard, price=price, beam=beam)
+            search = Search.over(space, work.contexts(work.propose, latent, 1), aim=aim, beam=beam)
             proposals = [one.rule for one in search.run(leaves, keep=4) if one.rule is not None]
-            rule, score = _select(proposals, work.select, work.contexts(work.select, latent, 2), hard, price)
+            rule, score = _select(proposals, work.select, work.contexts(work.select, latent, 2), aim)
             tried = {"asked": len(wanted), "explained": len(alive), "candidates": search.tried, "compared": len(proposals)}
             found.append(work.explained(latent, rule, tried=tried, select=score))
         progress(len(alive), len(alive), "latents explained")
         judged = work.judged(found)
     found = [replace(one, scores=(judged[one.latent],)) for one in found if one.latent in judged]
     return sorted(found, key=lambda one: -float(one.evidence["select"]))  # type: ignore[arg-type]
+
+
+def _wanted(dictionary: Dictionary, latents: Sequence[int] | None) -> list[int]:
+    wanted = list(range(dictionary.n_latents)) if latents is None else list(latents)
+    if wanted and not 0 <= min(wanted) <= max(wanted) < dictionary.n_latents:
+        raise BadInput(f"Latents {min(wanted)} to {max(wanted)} asked for; the dictionary has 0 to {dictionary.n_latents - 1}.")
+    return wanted
 
 
 class _Work:
@@ -145,10 +154,8 @@ class _Work:
         }
 
 
-def _select(
-    proposals: list[Predicate], reading: Reading, drawn: Contexts, hard: float, price: Price
-) -> tuple[Predicate, float]:
+def _select(proposals: list[Predicate], reading: Reading, drawn: Contexts, aim: Aim) -> tuple[Predicate, float]:
     """The proposal worth most on other documents, less its price, and its worth there."""
-    worths = [worth(rule.holds(reading.text), drawn, hard) for rule in proposals]
-    best = max(range(len(proposals)), key=lambda number: worths[number] - price.of(proposals[number]))
+    worths = [aim.worth(rule.holds(reading.text), drawn) for rule in proposals]
+    best = max(range(len(proposals)), key=lambda number: worths[number] - aim.price(proposals[number]))
     return proposals[best], worths[best]

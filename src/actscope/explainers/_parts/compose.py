@@ -70,6 +70,9 @@ def _narrow(one: Predicate, two: Predicate) -> Predicate | None:
         case TokenIn(tokens, back), TokenIn(others, again) if back == again:
             kept = tuple(token for token in tokens if token in others)
             return TokenIn(kept, back) if kept else None
+        case LineBegins(tokens), LineBegins(others):
+            kept = tuple(token for token in tokens if token in others)
+            return LineBegins(kept) if kept else None
         case TokenIn(tokens, back), Not(TokenIn(others, again)) if back == again:
             kept = tuple(token for token in tokens if token not in others)
             return TokenIn(kept, back) if kept else None

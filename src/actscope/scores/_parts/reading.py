@@ -113,6 +113,11 @@ class Contexts:
     random: Int[Tensor, " b"]  # inactive
     hard: Int[Tensor, " c"]  # inactive, with the token of an active one
 
+    @property
+    def rows(self) -> Int[Tensor, " s"]:
+        """All of them: active, random, hard."""
+        return torch.cat([self.active, self.random, self.hard])
+
 
 def check_subject(dictionary: Dictionary, subject: Subject, store: Store) -> None:
     """Raises WrongSubject where the three were not made with the same model."""

@@ -4,12 +4,14 @@ import pytest
 import torch
 
 from actscope.core.errors import UsageError
+from actscope.core.files import read_tensors
 from actscope.organisms._ahead import Ahead
 from actscope.organisms._mix import Mix, Stage, chunked, pack
 from actscope.organisms._model import IGNORED, LanguageModel
 from actscope.organisms._tokenizer import train_tokenizer
 from actscope.organisms.grammar import grammar
 from actscope.organisms.train import train_organism
+from actscope.subjects.load import load
 from actscope.training.fit import fit
 from actscope.training.plan import Plan
 
@@ -100,3 +102,16 @@ def test_training_lowers_the_loss_and_repeats(mix):
 def test_an_unknown_organism_is_named(tmp_path):
     with pytest.raises(UsageError, match="pocket-mini"):
         train_organism("poket", tmp_path)
+
+
+@pytest.mark.full
+def test_one_command_trains_and_the_same_command_opens_what_is_done(tmp_path):
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "m.py").write_text("\n".join(f"def f{n}(a):\n    return a + {n}  # {'long enough ' * 5}\n" for n in range(60)))
+    first = train_organism("pocket-mini", tmp_path / "mini", scale=0.0005, root=library, compiled=False)
+    weights = read_tensors(first / "model.safetensors")
+    assert (first / "step-000004" / "model.safetensors").is_file()
+    assert load(str(first)).prepare(["Mary"]).ids[0, 0] == 0
+    again = train_organism("pocket-mini", tmp_path / "mini", scale=0.0005, root=library, compiled=False)
+    assert all(torch.equal(value, weights[name]) for name, value in read_tensors(again / "model.safetensors").items())

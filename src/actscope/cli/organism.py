@@ -67,7 +67,7 @@ def _evaluate(model: str, out: Path | None, root: Path | None, n: int, seed: int
         files.write_json(out / "truth.json", {"model": subject.fingerprint, "seed": seed, "scores": told})
     if json:
         return _common.print_json(told)
-    table = Table("rule", "held out", "95% interval", "bar", "corrupted", "n", box=None, pad_edge=False)
+    table = Table("rule", "held out", "95% interval", "bar of pocket", "corrupted", "n", box=None, pad_edge=False)
     for score in scores:
         if score.name == "text":
             unit, size = score.unit, f"{score.parts['bytes']:,.0f} bytes"

@@ -4,7 +4,7 @@ Letters: b rows, t tokens.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Int
@@ -48,15 +48,15 @@ class LanguageModel(nn.Module):
     ):
         super().__init__()
         self.settings = {"vocabulary": vocabulary, "width": width, "layers": layers, "heads": heads, "context": context}
-        config = GPTNeoXConfig(
-            vocab_size=vocabulary, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
-            intermediate_size=4 * width, max_position_embeddings=context, rotary_pct=0.5, hidden_act="gelu",
-            use_parallel_residual=True, tie_word_embeddings=False, bos_token_id=0, eos_token_id=0, pad_token_id=0,
-            use_cache=False, attn_implementation="eager",
-        )  # fmt: skip
+        config: dict[str, Any] = {
+            "vocab_size": vocabulary, "hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads,
+            "intermediate_size": 4 * width, "max_position_embeddings": context, "rotary_pct": 0.5, "hidden_act": "gelu",
+            "use_parallel_residual": True, "tie_word_embeddings": False, "bos_token_id": 0, "eos_token_id": 0,
+            "pad_token_id": 0, "use_cache": False, "attn_implementation": "eager",
+        }  # fmt: skip
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.model = GPTNeoXForCausalLM(config)
+            self.model = GPTNeoXForCausalLM(GPTNeoXConfig(**config))
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self.narrow = narrow
         self._loss = torch.compile(self._eager) if compiled else self._eager

@@ -11,6 +11,7 @@ import pytest
 import torch
 from tests.training._toys import Endless, Line
 
+from actscope.core import artifact, lock
 from actscope.core.errors import BadInput, EmptyCorpus, Interrupted, NotFinite, UsageError
 from actscope.core.progress import graceful
 from actscope.training.descent import Descent
@@ -184,3 +185,55 @@ def test_fitting_does_not_import_torchs_compiler():
         "sys.exit('torch._dynamo' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
+
+
+class Half(Line):
+    """A Trainable with a hand-written step: plain descent at half the gradient."""
+
+    def fused(self, plan):
+        return HalfStep(self)
+
+
+class HalfStep:
+    def __init__(self, line: Line):
+        self.line = line
+        self.count = torch.zeros(())
+
+    def step(self, batch, lr: float, progress: float) -> dict[str, float]:
+        loss = self.line.objective(batch, progress=progress)["loss"]
+        grads = torch.autograd.grad(loss, list(self.line.parameters()))
+        if torch.isfinite(loss):
+            for parameter, grad in zip(self.line.parameters(), grads, strict=True):
+                parameter.data -= 0.5 * lr * grad
+            self.count += 1
+        return {"loss": loss.item()}
+
+    def state(self):
+        return {"count": self.count}
+
+    def load(self, state) -> None:
+        self.count.copy_(state["count"])
+
+
+def test_a_hand_written_step_is_used_and_resumed(tmp_path):
+    def half() -> Half:
+        torch.manual_seed(1)
+        return Half()
+
+    whole = fit(half(), Endless(poison=[4]), PLAN)
+    assert not same(whole, half()) and not same(whole, fit(make(), Endless(poison=[4]), PLAN))
+    with pytest.raises(Interrupted), graceful():
+        fit(half(), Endless(poison=[4]), PLAN, out=tmp_path / "run", progress=stop_at(23))
+    assert same(whole, fit(half(), Endless(poison=[4]), PLAN, out=tmp_path / "run"))
+
+
+def test_a_folder_has_one_writer(tmp_path):
+    with lock.hold(tmp_path), pytest.raises(BadInput, match="is being written by process"):
+        fit(make(), Endless(), PLAN, out=tmp_path)
+
+
+def test_what_is_not_finished_cannot_be_opened_and_says_what_to_do(tmp_path):
+    with pytest.raises(Interrupted), graceful():
+        fit(make(), Endless(), PLAN, out=tmp_path / "run", progress=stop_at(23))
+    with pytest.raises(BadInput, match="not finished; run the command that began it again"):
+        artifact.open(tmp_path / "run")

@@ -1,5 +1,7 @@
 """actscope fit"""
 
+from typing import Any
+
 __all__ = ["fit"]
 
 
@@ -45,41 +47,52 @@ def fit(
     dry_run: say what would be done, and do nothing.
     settings: the method's own settings.
     """
-    import time
-
-    from actscope.cli import _common
-    from actscope.core import artifact, methods
+    from actscope.core import artifact
     from actscope.core.errors import BadInput
-    from actscope.training.fit import fit as train
     from actscope.training.plan import Plan
 
     if artifact.read_manifest(store)["kind"] != "store":
         raise BadInput(f"{store} is a saved artifact but no store; expected a folder that `actscope capture` made.")
     source = artifact.open(store)
-    kind = methods.find("dictionaries", method)
-    given = _settings(kind, method, settings, seed)
+    plan = Plan(rows=rows, batch=batch, lr=lr, seed=seed, device=device, dtype=dtype, every=every)
+    dictionary = _dictionary(method, source, read, write, latents, settings, seed)
+    _do(dictionary, source, plan, {"method": method, "store": store, "out": out}, json, dry_run)
+
+
+def _dictionary(method: str, source, read: str | None, write: str | None, latents: int | None, flags: dict, seed: int):
+    from actscope.core import methods
+
+    kind: Any = methods.find("dictionaries", method)
+    given = _settings(kind, method, flags, seed)
     if latents is not None:
         given["n_latents"] = latents
     elif _required(kind, "n_latents"):
         raise _usage(f"{method} needs --latents, such as --latents 2048.")
-    dictionary = kind(reads=_ports(source, read, "--read"), writes=_ports(source, write, "--write") if write else None, **given)
-    plan = Plan(rows=rows, batch=batch, lr=lr, seed=seed, device=device, dtype=dtype, every=every)
-    says = {"method": method, "store": store, "rows": len(source) if rows is None else rows, "out": out}
-    says |= {"latents": dictionary.n_latents, "settings": dictionary.settings}
+    return kind(reads=_ports(source, read, "--read"), writes=_ports(source, write, "--write") if write else None, **given)
+
+
+def _do(dictionary, source, plan, says: dict, json: bool, dry_run: bool) -> None:
+    """Fit, unless it is a dry run, and say what was done."""
+    import time
+
+    from actscope.cli import _common
+    from actscope.core import artifact
+    from actscope.training.fit import fit as train
+
     started = time.monotonic()
+    says |= {"rows": plan.rows or len(source), "latents": dictionary.n_latents, "settings": dictionary.settings}
     if not dry_run:
-        train(dictionary, source, plan, out=out, progress=_common.plain_progress(f"fit {method}"))
-        manifest = artifact.read_manifest(out)
+        train(dictionary, source, plan, out=says["out"], progress=_common.plain_progress(f"fit {says['method']}"))
+        manifest = artifact.read_manifest(says["out"])
         losses = manifest["extra"]["fit"].get("losses", [])
         says |= {"content": manifest["content"], "last": losses[-1] if losses else {}}
         says["seconds"] = round(time.monotonic() - started, 2)
     if json:
         return _common.print_json(says)
     last = ", ".join(f"{name} {value:.4g}" for name, value in says.get("last", {}).items())
-    what = f"{method} with {dictionary.n_latents:,} latents on {says['rows']:,} rows of {store}"
-    _common.console().print(
-        f"Would fit {what} into {out}." if dry_run else f"Fitted {what}: {last or 'solved'}. Saved in {out}."
-    )
+    what = f"{says['method']} with {dictionary.n_latents:,} latents on {says['rows']:,} rows of {says['store']}"
+    done = f"Would fit {what} into {says['out']}." if dry_run else f"Fitted {what}: {last or 'solved'}. Saved in {says['out']}."
+    _common.console().print(done)
 
 
 def _ports(source, name: str | None, flag: str) -> dict:
@@ -117,7 +130,7 @@ def _settings(kind, method: str, given: dict[str, str], seed: int) -> dict:
     return settings
 
 
-def _value(flag: str, text: str, wanted: object) -> object:
+def _value(flag: str, text: str, wanted: Any) -> object:
     """One flag's text as the type wanted, which may be a union."""
     from typing import get_args
 

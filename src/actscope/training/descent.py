@@ -40,11 +40,11 @@ class Descent:
     @torch.no_grad()
     def _adam(self, loss: Tensor, lr: float) -> Tensor:
         moved = [i for i, parameter in enumerate(self.parameters) if parameter.grad is not None]
-        grads = [self.parameters[i].grad for i in moved]
+        grads = [grad for grad in (self.parameters[i].grad for i in moved) if grad is not None]
         norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(grad).float() for grad in grads]))
         bad = (~torch.isfinite(norm + loss)).float()
         self.taken += 1 - bad
-        torch._fused_adam_(  # divides the gradients by grad_scale, and does nothing where found_inf is 1
+        torch.ops.aten._fused_adam_.default(  # divides the gradients by grad_scale, and does nothing where found_inf is 1
             [self.parameters[i] for i in moved],
             grads,
             [self.first[i] for i in moved],

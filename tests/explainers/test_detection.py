@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from planted import WORDS, planted
+from planted_rules import WORDS, planted
 
 from actscope.core.errors import BadInput
 from actscope.core.explanation import Explanation

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from planted import RAISED, SITE, VOCABULARY, WIDTH, dictionary_of, planted_subject, store_of
+from planted_causes import RAISED, SITE, VOCABULARY, WIDTH, dictionary_of, planted_subject, store_of
 
 from actscope.core.errors import BadInput, WrongSubject
 from actscope.core.explanation import Explanation

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from planted import planted
+from planted_rules import planted
 
 from actscope.core.errors import BadInput
 from actscope.core.predicate import (

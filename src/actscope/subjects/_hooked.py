@@ -8,7 +8,7 @@ import copy
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +67,7 @@ class HookedSubject(abc.ABC):
         """Every parameter and saved buffer by name; the model's own tensors, to read."""
         return MappingProxyType(dict(self.model.state_dict()))
 
-    def changed(self, change: Change) -> "HookedSubject":
+    def changed(self, change: Change) -> Self:
         """This subject with a change made. It shares every untouched parameter and leaves this one as it is.
 
         Raises UnknownSite for an intervention at a site it lacks, BadInput for a parameter it lacks or a shape that does

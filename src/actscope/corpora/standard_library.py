@@ -42,7 +42,7 @@ class StandardLibrary:
             raise EmptyCorpus(f"{self.root} holds no Python source; expected a standard library. Give its folder as root=.")
         return documents
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         return hashlib.sha256("\n".join(document.id for document in self._documents).encode()).hexdigest()
 

@@ -8,7 +8,7 @@ import copy
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,9 @@ from actscope.subjects._taps import Tap
 
 LOGITS = Site("logits")
 Planned = dict[Place, list[Step]]
+
+
+S = TypeVar("S", bound="HookedSubject")
 
 
 class HookedSubject(abc.ABC):
@@ -67,7 +70,7 @@ class HookedSubject(abc.ABC):
         """Every parameter and saved buffer by name; the model's own tensors, to read."""
         return MappingProxyType(dict(self.model.state_dict()))
 
-    def changed(self, change: Change) -> Self:
+    def changed(self: S, change: Change) -> S:
         """This subject with a change made. It shares every untouched parameter and leaves this one as it is.
 
         Raises UnknownSite for an intervention at a site it lacks, BadInput for a parameter it lacks or a shape that does

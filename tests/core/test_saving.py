@@ -75,7 +75,9 @@ def test_packing_is_undone_exactly(value):
     assert artifact.unpack(packed, tensors) == value and not tensors
 
 
-@pytest.mark.parametrize("thing", [print, object(), {1, 2}, Change(interventions=(Bare(),)), [b"bytes"]], ids=repr)
+@pytest.mark.parametrize(
+    "thing", [print, object(), {1, 2}, Change(interventions=(Bare(),)), [b"bytes"]], ids=lambda thing: type(thing).__name__
+)
 def test_what_cannot_be_saved_is_named_and_nothing_is_written(tmp_path, thing):
     with pytest.raises(BadInput, match="cannot be saved"):
         artifact.save(thing, tmp_path / "x")

@@ -38,6 +38,7 @@ def effect(
     report: Iterable[int],
     positions: int = 64,
     targets: int = 5,
+    steady: float = 0.75,
     controls: int = 20,
     dose: float = 0.95,
     level: float = 0.05,
@@ -48,8 +49,9 @@ def effect(
     """Ablate each explained latent and steer with it, and measure what that does to the tokens its meaning predicts.
 
     1. Target, on the documents `select`: at up to `positions` places where the latent is active and its rule holds, take
-       value * atom out of the site the dictionary writes. The target is the (up to `targets`) next tokens whose
-       probability falls most on average.
+       value * atom out of the site the dictionary writes. Of the next tokens whose probability falls at `steady` of
+       these places or more, the target is the (up to `targets`) whose probability falls most on average. (A fall that
+       is large in a few contexts and absent in the others belongs to those contexts, not to the meaning.)
     2. Effect, on the documents `report`: at up to `positions` places where the latent is active, from as many documents
        as there are, the change in the log of the target's summed probability, in nats: "ablate" takes value * atom
        out, "steer" adds the latent's `dose` quantile of activation (over `select`) * atom.
@@ -77,7 +79,7 @@ def effect(
     firing = Firing.of(dictionary, store)
     work = _Work(explained, dictionary, subject, store, firing, positions, controls, seed, progress)
     doses = work.quantiles(select, dose)
-    target = work.targets(select, doses, targets)
+    target = work.targets(select, targets, steady)
     return work.verdicts(work.measure(report, doses, target), doses, target, level, draws)
 
 
@@ -132,7 +134,7 @@ class _Work:
             found.append(float(value[int(share * (len(value) - 1))]) if len(value) else math.nan)
         return torch.tensor(found)
 
-    def targets(self, documents: list[int], doses: Tensor, most: int) -> Int[Tensor, "f k"]:
+    def targets(self, documents: list[int], most: int, steady: float) -> Int[Tensor, "f k"]:
         """Each latent's target tokens; -1 where there are fewer."""
         spots = choose(self.firing, self.latents, documents, most=self.positions, allowed=self._rules_hold(), seed=self.seed)
         sequences, places = sequences_of(self.store, self.firing.where[spots.row])
@@ -145,19 +147,21 @@ class _Work:
             return torch.stack([torch.zeros_like(mine), -mine, random], dim=1)
 
         acts = not len(places)
-        change = torch.zeros(len(self.latents), self.subject.sites[Site("logits")].width)
+        change = torch.zeros(2, len(self.latents), self.subject.sites[Site("logits")].width)  # of probability; places of a fall
         counts = torch.bincount(spots.feature, minlength=len(self.latents)).clamp_min(1)
         for here, logits in run_variants(self.subject, self.site, sequences, places, vectors, 3):
             self._poll()
             acts = acts or bool((logits[:, 2] != logits[:, 0]).any())
-            probability = logits.softmax(-1)
-            change.index_add_(0, spots.feature[here], probability[:, 1] - probability[:, 0])
+            probability = logits[:, :2].softmax(-1)
+            fall = probability[:, 1] - probability[:, 0]
+            change.index_add_(1, spots.feature[here], torch.stack([fall, (fall < 0).float()]))
         if not acts:
             raise BadInput(
                 f"Adding random directions as long as the latents' at {self.site} changes no logit, so effects "
                 "there cannot be controlled; fit the dictionary at a site the logits depend on."
             )
-        fall, token = (change / counts[:, None]).topk(most, largest=False)
+        fall, often = change / counts[:, None]
+        fall, token = torch.where(often >= steady, fall, 0.0).topk(min(most, fall.shape[1]), largest=False)
         return torch.where(fall < 0, token, -1)
 
     def _rules_hold(self) -> list[Bool[Tensor, " n"] | None]:

@@ -45,11 +45,11 @@ def rules(
     most: int = 1000,
     above: float = 0.0,
     hard: float = 0.25,
-    alarm: float = 3.0,
+    alarm: float = 6.0,
     leaves: int = 3,
     beam: int = 6,
     part_price: float = 0.01,
-    token_price: float = 0.002,
+    token_price: float = 0.003,
     seed: int = 0,
     progress: Progress = quiet,
 ) -> list[Explanation]:

@@ -99,20 +99,17 @@ def _print(shown: list, explained: int, asked: int, out: Path | None) -> None:
     from actscope.cli import _common
 
     table = Table(box=None, pad_edge=False)
-    for heading in ("latent", "fires on", "detection", "95%", "same token", "shuffled", "share of tokens"):
+    for heading in ("latent", "fires on", "detection", "same token", "shuffled"):
         table.add_column(heading, justify="left" if heading == "fires on" else "right", no_wrap=heading != "fires on")
     for one in shown:
         score = one.score("detection")
-        low, high = score.interval
         hard = f"{score.parts['hard']:.2f}" if "hard" in score.parts else "-"
         table.add_row(
             str(one.latent),
             escape(one.text.removeprefix("fires on ")),
             f"{score.value:.2f}",
-            f"{low:.2f} to {high:.2f}",
             hard,
             f"{score.control:.2f}",
-            f"{one.evidence['density']:.2%}",
         )
     console = _common.console()
     console.print(table)
@@ -123,4 +120,4 @@ def _print(shown: list, explained: int, asked: int, out: Path | None) -> None:
         style="dim",
     )
     if out is not None:
-        console.print(f"Saved in {out}. Next: actscope show {out}")
+        console.print(f"Saved in {out}. Next: actscope show {out}", soft_wrap=True, markup=False)

@@ -22,54 +22,66 @@ from collections.abc import Iterable
 
 
 class ActscopeError(Exception):
+    """Any error of this package. `exit_code`: what a command ends with."""
+
     exit_code = 1
 
 
 class UsageError(ActscopeError):
+    """A flag or argument that cannot be."""
+
     exit_code = 2
 
 
 class BadInput(ActscopeError):
+    """A file, text, model or setting that cannot be used."""
+
     exit_code = 3
 
 
 class UnknownSite(BadInput):
-    pass
+    """A site that is not there; names the nearest."""
 
 
 class UnknownMethod(BadInput):
-    pass
+    """A method that is not there; names those of the room."""
 
 
 class NotAModel(BadInput):
-    pass
+    """A folder or id that holds no model we can load."""
 
 
 class EmptyCorpus(BadInput):
-    pass
+    """Nothing to read, or less than one context."""
 
 
 class WrongSubject(BadInput):
-    pass
+    """An artifact made on another model."""
 
 
 class NotFinite(BadInput):
-    pass
+    """NaN or infinity in weights, activations or losses."""
 
 
 class MissingExtra(BadInput):
-    pass
+    """An optional package that is not installed."""
 
 
 class Interrupted(ActscopeError):
+    """Stopped on request, and saved."""
+
     exit_code = 4
 
 
 class DiskFull(ActscopeError):
+    """No room; what was committed is intact."""
+
     exit_code = 5
 
 
 class Corrupt(ActscopeError):
+    """A file is not what its manifest says."""
+
     exit_code = 6
 
 

@@ -76,9 +76,9 @@ class Job:
     held_rows: int = 240_000
     scored_rows: int = 60_000  # the most that truth recovery sees
     passes: int = 3
-    expansion: int = 8  # latents per dimension
-    k: int = 24
-    lr: float = 2e-3
+    expansion: int = 16  # latents per dimension
+    k: int = 16
+    lr: float | None = None  # the method's own
     candidates: int = 250  # latents that rules are looked for
     features: int = 40
     positions: int = 64
@@ -123,7 +123,7 @@ def run(job: Job, stages: Stages) -> Report:
     with stages.stage("read activations") as progress:
         parts = _documents.divide(corpus, job.fit_rows + job.held_rows, job.fit_rows / (job.fit_rows + job.held_rows))
         store = capture(subject, parts.fit, [site], tokens=job.fit_rows, progress=progress)
-        held = capture(subject, parts.held, [site], tokens=job.held_rows, progress=progress)
+        held = capture(subject, parts.held, [site, *_neurons(subject, site)], tokens=job.held_rows, progress=progress)
     with stages.stage("fit a dictionary") as progress:
         reads, width = {Port(site): subject.sites[site].width}, subject.sites[site].width
         learned = TopK(reads=reads, n_latents=job.expansion * width, k=min(job.k, width), seed=job.seed)
@@ -136,7 +136,10 @@ def run(job: Job, stages: Stages) -> Report:
         lines, baselines, live = _scored(learned, subject, store, held, labels, job, progress)
     splits = split_documents(held, 3, seed=job.seed)
     with stages.stage("explain latents") as progress:
-        explained = rules(learned, subject, held, latents=_candidates(learned, held, job), seed=job.seed, progress=progress)
+        explained = rules(
+            learned, subject, held, latents=_candidates(learned, held, job), part_price=0.02, token_price=0.003,
+            seed=job.seed, progress=progress,
+        )  # fmt: skip
         chosen = _chosen(explained, job.features)
     with stages.stage("intervene") as progress:
         caused = effect(
@@ -191,6 +194,12 @@ def _site(job: Job, subject: Subject) -> Site:
     return streams[(len(streams) - 1) // 2]
 
 
+def _neurons(subject: Subject, site: Site) -> list[Site]:
+    """The neurons of the site's layer, which the dictionary's latents are compared with; none where it has no layer."""
+    neurons = Site("mlp_post", site.layer, stack=site.stack)
+    return [neurons] if neurons in subject.sites and neurons != site.whole else []
+
+
 def _parameters(subject: Subject) -> int:
     return sum(tensor.numel() for tensor in subject.weights().values())
 
@@ -223,7 +232,7 @@ def _scored(
         return lines, (), live
     plain = Plan(rows=min(len(store), 100_000), batch=4096, seed=job.seed)
     others: list[tuple[str, Dictionary]] = [
-        ("neurons", Identity(reads=dictionary.reads)),
+        *(("neurons", Identity(reads={Port(one): held.ports[Port(one)]})) for one in _neurons(subject, dictionary.read.site)),
         ("pca", fit(PCA(reads=dictionary.reads), store, plain)),
         ("random", fit(Random(reads=dictionary.reads, n_latents=dictionary.n_latents, seed=job.seed), store, plain)),
     ]

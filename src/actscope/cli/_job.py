@@ -50,6 +50,7 @@ _DEFINITIONS = {
     "dead_share": "share of latents that never fire on these documents",
     "cross_entropy": "share of the next-token loss at stake here that survives when the dictionary's output is put in place",
 }
+_PRICES = {"part_price": 0.02, "token_price": 0.003}  # twice and thrice the usual: a page wants short rules
 STAGES = (
     "load the model",
     "read activations",
@@ -136,10 +137,8 @@ def run(job: Job, stages: Stages) -> Report:
         lines, baselines, live = _scored(learned, subject, store, held, labels, job, progress)
     splits = split_documents(held, 3, seed=job.seed)
     with stages.stage("explain latents") as progress:
-        explained = rules(
-            learned, subject, held, latents=_candidates(learned, held, job), part_price=0.02, token_price=0.003,
-            seed=job.seed, progress=progress,
-        )  # fmt: skip
+        latents = _candidates(learned, held, job)
+        explained = rules(learned, subject, held, latents=latents, **_PRICES, seed=job.seed, progress=progress)
         chosen = _chosen(explained, job.features)
     with stages.stage("intervene") as progress:
         caused = effect(

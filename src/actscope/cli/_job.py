@@ -50,7 +50,7 @@ _DEFINITIONS = {
     "dead_share": "share of latents that never fire on these documents",
     "cross_entropy": "share of the next-token loss at stake here that survives when the dictionary's output is put in place",
 }
-_PRICES = {"part_price": 0.02, "token_price": 0.003}  # twice and thrice the usual: a page wants short rules
+_PART, _TOKEN = 0.02, 0.003  # what a rule pays: a page wants short ones
 STAGES = (
     "load the model",
     "read activations",
@@ -126,8 +126,8 @@ def run(job: Job, stages: Stages) -> Report:
         store = capture(subject, parts.fit, [site], tokens=job.fit_rows, progress=progress)
         held = capture(subject, parts.held, [site, *_neurons(subject, site)], tokens=job.held_rows, progress=progress)
     with stages.stage("fit a dictionary") as progress:
-        reads, width = {Port(site): subject.sites[site].width}, subject.sites[site].width
-        learned = TopK(reads=reads, n_latents=job.expansion * width, k=min(job.k, width), seed=job.seed)
+        width = subject.sites[site].width
+        learned = TopK(reads={Port(site): width}, n_latents=job.expansion * width, k=min(job.k, width), seed=job.seed)
         rows = job.passes * len(store)
         batch = min(2048, len(store))
         fit(learned, store, Plan(rows=rows, batch=batch, lr=job.lr, seed=job.seed, device=job.device), progress=progress)
@@ -138,11 +138,12 @@ def run(job: Job, stages: Stages) -> Report:
     splits = split_documents(held, 3, seed=job.seed)
     with stages.stage("explain latents") as progress:
         latents = _candidates(learned, held, job)
-        explained = rules(learned, subject, held, latents=latents, **_PRICES, seed=job.seed, progress=progress)
-        chosen = _chosen(explained, job.features)
+        explained = rules(
+            learned, subject, held, latents=latents, part_price=_PART, token_price=_TOKEN, seed=job.seed, progress=progress
+        )
     with stages.stage("intervene") as progress:
         caused = effect(
-            chosen, learned, subject, held, select=splits[1], report=splits[2], positions=job.positions, seed=job.seed,
+            _chosen(explained, job.features), learned, subject, held, select=splits[1], report=splits[2], positions=job.positions, seed=job.seed,
             progress=progress,
         )  # fmt: skip
     with stages.stage("write the report"):

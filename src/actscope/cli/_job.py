@@ -143,8 +143,8 @@ def run(job: Job, stages: Stages) -> Report:
         )
     with stages.stage("intervene") as progress:
         caused = effect(
-            _chosen(explained, job.features), learned, subject, held, select=splits[1], report=splits[2], positions=job.positions, seed=job.seed,
-            progress=progress,
+            _chosen(explained, job.features), learned, subject, held, select=splits[1], report=splits[2],
+            positions=job.positions, seed=job.seed, progress=progress,
         )  # fmt: skip
     with stages.stage("write the report"):
         seen = _findings.Seen.of(learned, subject, held, splits[2], labels)

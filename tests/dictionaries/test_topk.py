@@ -136,6 +136,21 @@ def test_the_start_is_the_geometric_median_which_outliers_do_not_move():
     assert start.spread(same, same[0]) == 1
 
 
+def test_a_few_immense_rows_do_not_set_the_scale_and_hide_the_others(monkeypatch):
+    """One row in 100 is 400 times as long as the others, as attention sinks are."""
+    x, directions = planted(20_000, 48, 96, 4)
+    x[::100] += 400 * x.norm(dim=1).mean() * torch.eye(48)[3]
+
+    def found() -> float:
+        sae = TopK(reads={PORT: 48}, n_latents=192, k=6)
+        fit(sae, Rows({PORT: x}), Plan(rows=80_000, batch=400))
+        return float(likeness(sae.atoms[PORT].detach(), directions).mean())
+
+    by_the_middle_row = found()
+    monkeypatch.setattr(start, "HEAVY", float("inf"))
+    assert by_the_middle_row > found() + 0.2
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -121,6 +121,18 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tmp_path):
     assert same(resumed, fit(make(), Endless(), PLAN))
 
 
+def test_a_checkpoint_of_an_earlier_kind_is_passed_over_with_its_reason(tmp_path):
+    with pytest.raises(Interrupted), graceful():
+        fit(make(), Endless(), PLAN, out=tmp_path / "run", progress=stop_at(23))
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        manifest = artifact.read_manifest(path)
+        del manifest["rows"], manifest["content"]
+        artifact.commit(path, manifest)
+    with pytest.warns(UserWarning, match="an earlier actscope wrote it. Going on from the checkpoint before it"):
+        resumed = fit(make(), Endless(), PLAN, out=tmp_path / "run")
+    assert same(resumed, fit(make(), Endless(), PLAN))
+
+
 def test_a_batch_that_is_not_finite_changes_nothing(tmp_path):
     """Skipping batch 5 leaves the weights as they would be had the step never been taken."""
     fit(poisoned := make(), Endless(poison=[5]), PLAN, out=tmp_path / "run")

@@ -93,6 +93,8 @@ class Checkpoints:
 
     def _read(self, path: Path, split: frozenset[str]) -> Saved:
         manifest = artifact.read_manifest(path)
+        if "rows" not in manifest:
+            raise BadInput(f"{path} does not say which rows its files hold: an earlier actscope wrote it.")
         tensors = shards.read(path, manifest["files"], manifest["rows"], self.mesh.layout(split))
         return Saved(tensors, {**manifest["values"], "step": manifest["step"]})
 

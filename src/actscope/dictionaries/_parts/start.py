@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+HEAVY = 20.0  # attention sinks and the like; below it the root mean square leaves a little less unexplained
+
 
 def unit_rows(m: int, d: int, seed: int) -> Float[Tensor, "m d"]:
     """m random directions, uniform on the sphere."""
@@ -28,8 +30,12 @@ def geometric_median(x: Float[Tensor, "n d"], rounds: int = 50) -> Float[Tensor,
 
 
 def spread(x: Float[Tensor, "n d"], centre: Float[Tensor, " d"]) -> Float[Tensor, ""]:
-    """Root mean square of a coordinate about the centre; 1 where the rows do not differ at all."""
-    scale = (x - centre).square().mean().sqrt()
+    """Root mean square of a coordinate about the centre; where a few rows outweigh all others, so that this is above
+    `HEAVY` times the middle row's, the middle row's (LOG.md has both beside each other); 1 where the rows do not differ at
+    all."""
+    rows = (x - centre).square().mean(1)
+    scale, middle = rows.mean().sqrt(), rows.median().sqrt()
+    scale = torch.where((middle > 0) & (scale > HEAVY * middle), middle, scale)
     return torch.where(scale > 0, scale, torch.ones_like(scale))
 
 

@@ -19,7 +19,7 @@ def shaken(dictionary: Dictionary, seed: int = 0) -> Dictionary:
     """The dictionary with every parameter moved, and scales as training measures them."""
     draw = torch.Generator().manual_seed(seed)
     for name, value in dictionary.state_dict().items():
-        if name == "select.log_threshold":
+        if name.endswith("select.log_threshold"):
             value.copy_(torch.rand(value.shape, generator=draw) - 2)
         elif name == "select.choice.threshold":
             value.fill_(0.3)
@@ -40,6 +40,18 @@ def transcoder(d: int = 12, o: int = 10, m: int = 40, seed: int = 0, layer: int 
     return shaken(methods.find("dictionaries", "transcoder")(**sites, n_latents=m, k=4, seed=seed, **settings), seed)  # type: ignore[operator]
 
 
+def cross_layer(d: int = 12, m: int = 40, layers: int = 3, seed: int = 0, **settings: object) -> Dictionary:
+    """m latents a layer."""
+    sites = {
+        which: {f"layers.{layer}.{kind}": d for layer in range(layers)}
+        for which, kind in (("reads", "mlp_in"), ("writes", "mlp_out"))
+    }
+    made = methods.find("dictionaries", "cross_layer_transcoder")(**sites, n_latents=layers * m, k=4, seed=seed, **settings)  # type: ignore[operator]
+    shaken(made, seed)
+    made.scale_written.copy_(torch.linspace(0.5, 2, layers).repeat_interleave(d))
+    return made
+
+
 @torch.no_grad()
 def assert_same(one: Dictionary, other: Dictionary, x: Tensor) -> None:
     """The same codes and output on rows, but for rows where a latent stands on the edge."""
@@ -47,7 +59,8 @@ def assert_same(one: Dictionary, other: Dictionary, x: Tensor) -> None:
     same = ((ours.dense() != 0) == (theirs.dense() != 0)).all(1)
     assert same.float().mean() > 0.97, "more than 3 rows in 100 select other latents"
     assert_close(theirs.dense()[same], ours.dense()[same])
-    assert_close(other.decode(theirs, x)[other.write][same], one.decode(ours, x)[one.write][same])
+    for theirs_at, ours_at in zip(other.decode(theirs, x).values(), one.decode(ours, x).values(), strict=True):
+        assert_close(theirs_at[same], ours_at[same])
     assert len(ours.index) > 0
 
 

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from interop_ours import CLOSE, assert_same, autoencoder, rows, shaken, transcoder
+from interop_ours import CLOSE, assert_same, autoencoder, cross_layer, rows, shaken, transcoder
 
 from actscope.cli import main
 from actscope.core import artifact, methods
 from actscope.core.dictionary import Dictionary
 from actscope.core.errors import BadInput
+from actscope.core.site import Site
 from actscope.interop._parts.format import Foreign
 from actscope.interop.circuit_tracer import CircuitTracer
 from actscope.interop.saelens import SAELens
@@ -74,6 +75,21 @@ def test_a_set_is_exported_from_a_folder_of_dictionaries(tmp_path: Path):
     assert main(command) == 3, "mlp_out has no name there"
     assert main([*command, "--writes", "blocks.0.hook_mlp_out"]) == 0
     assert CircuitTracer(layer=1).read(tmp_path / "set").n_latents == 40
+
+
+def test_one_across_layers_goes_out_and_comes_back_measured_on_the_model(tmp_path: Path, capsys):
+    sites = load("pocket").sites
+    width, layers = sites[Site("mlp_in", 0)].width, sum(site.kind == "mlp_in" for site in sites)
+    artifact.save(cross_layer(width, 16, layers, activation="relu_l1"), tmp_path / "clt")
+    hooks = ["--writes", "blocks.0.hook_mlp_out"]
+    assert main(["export", "circuit_tracer", str(tmp_path / "clt"), "--out", str(tmp_path / "theirs"), *hooks]) == 0
+    command = ["import", "circuit_tracer", str(tmp_path / "theirs"), "--out", str(tmp_path / "ours"), "--model", "pocket"]
+    capsys.readouterr()
+    assert main([*command, "--rows", "300", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert max(found["error"]["codes"], found["error"]["reconstruction"]) <= CLOSE and found["error"]["rows"] == 300
+    assert found["reads"] == ", ".join(f"layers.{layer}.mlp_in" for layer in range(layers))
+    assert found["latents"] == 16 * layers
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks.peers import environments
-from interop_ours import CLOSE, autoencoder, rows, transcoder
+from interop_ours import CLOSE, autoencoder, cross_layer, rows, transcoder
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -108,6 +108,14 @@ def test_circuit_tracer_files_give_its_own_codes(case: str, layer: int, written)
     assert (str(found.dictionary.read), str(found.dictionary.write)) == (f"layers.{layer}.mlp_in", f"layers.{layer}.mlp_add")
 
 
+@pytest.mark.parametrize("case", ["across_relu", "across_jumprelu"])
+def test_circuit_tracer_files_across_layers_give_its_own_codes(case: str, written):
+    folder = written("circuit-tracer") / case
+    found = CircuitTracer().open(folder)
+    check(load_file(folder / "truth.safetensors"), found.dictionary, found.formula, f"from circuit-tracer {case}")
+    assert [str(port) for port in found.dictionary.reads] == [f"layers.{layer}.mlp_in" for layer in range(3)]
+
+
 def ours() -> dict[str, Dictionary]:
     made = {
         name: autoencoder(name, d=24, m=96) for name in ("relu_l1", "topk", "batch_topk", "jumprelu", "gated", "matryoshka")
@@ -154,3 +162,13 @@ def test_ours_load_in_circuit_tracer_and_give_ours(rule: str, skip: bool, tmp_pa
     for layer, one in enumerate(made):
         formula = CircuitTracer(layer=layer).open(tmp_path / "set").formula
         check(truth, one, formula, f"to circuit-tracer {rule} {layer}", f"_{layer}")
+
+
+@pytest.mark.parametrize("rule", ["relu_l1", "jumprelu"])
+def test_ours_across_layers_load_in_circuit_tracer_and_give_ours(rule: str, tmp_path: Path):
+    made = cross_layer(24, 96, activation=rule)
+    CircuitTracer(writes="blocks.0.hook_mlp_out").write(made, tmp_path / "across", about={"model_name": "pocket"})
+    files.write_tensors(tmp_path / "across" / "x.safetensors", {"x": rows(72, 300)})
+    ask("circuit-tracer", "read", tmp_path)
+    truth = load_file(tmp_path / "across" / "truth.safetensors")
+    check(truth, made, CircuitTracer().open(tmp_path / "across").formula, f"to circuit-tracer across layers {rule}")

@@ -28,15 +28,16 @@ def described(dictionary: Dictionary) -> dict[str, object]:
     return {
         "method": methods.name_of("dictionaries", dictionary),
         "latents": dictionary.n_latents,
-        "reads": str(dictionary.read),
-        "writes": str(dictionary.write),
+        "reads": ", ".join(map(str, dictionary.reads)),
+        "writes": ", ".join(map(str, dictionary.writes)),
     }
 
 
 def real_rows(dictionary: Dictionary, subject: Subject | None, store: Path | None, rows: int, seed: int) -> Tensor | None:
-    """Activations of the site read: of the store where there is one, else of the subject reading Python; None without either.
+    """Activations of the sites read, side by side: of the store where there is one, else of the subject reading Python; None
+    without either.
 
-    Raises BadInput where the store or the subject does not have that site in that width.
+    Raises BadInput where the store or the subject does not have those sites in those widths.
     """
     if rows < 1:
         raise UsageError(f"--rows {rows}; expected at least 1.")
@@ -48,15 +49,15 @@ def real_rows(dictionary: Dictionary, subject: Subject | None, store: Path | Non
         from actscope.corpora.standard_library import standard_library
         from actscope.stores.capture import capture
 
-        kept = capture(subject, standard_library(split="held"), [dictionary.read.site], tokens=rows)
+        kept = capture(subject, standard_library(split="held"), [port.site for port in dictionary.reads], tokens=rows)
     else:
         return None
-    width = kept.ports.get(dictionary.read)
-    if width != dictionary.reads[dictionary.read]:
+    missing = [f"{port} in width {size}" for port, size in dictionary.reads.items() if kept.ports.get(port) != size]
+    if missing:
         raise BadInput(
-            f"The dictionary reads {dictionary.read} in width {dictionary.reads[dictionary.read]}; there are "
+            f"The dictionary reads {', '.join(missing)}; there are "
             f"{', '.join(f'{port} ({size})' for port, size in kept.ports.items())}. Give the model it was made on, or "
             "name the site with --reads."
         )
     order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(seed))
-    return kept.rows(order[:rows], [dictionary.read]).acts[dictionary.read]
+    return dictionary.joined(kept.rows(order[:rows], dictionary.reads).acts)

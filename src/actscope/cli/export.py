@@ -20,7 +20,8 @@ def export(
     Parameters
     ----------
     format: saelens, sparsify or circuit_tracer; the others are read only.
-    dictionary: folder of a dictionary made by `actscope fit`; for circuit_tracer a folder of several, one a layer.
+    dictionary: folder of a dictionary made by `actscope fit`; for circuit_tracer a folder of several, one a layer, or a
+        cross-layer transcoder.
     out: the file or folder to write.
     reads: the name to write for the site read, such as blocks.3.hook_resid_post, where its own has none there.
     writes: the name to write for the site written, likewise.
@@ -44,8 +45,8 @@ def export(
     facts = {"out": str(out), "dictionaries": [described(one) for one in given], "about": passed}
     if json:
         return _common.print_json(facts)
-    for one in given:
-        _common.console().print(f"{one.n_latents:,} latents, {one.read} -> {one.write}")
+    for one in facts["dictionaries"]:
+        _common.console().print(f"{one['latents']:,} latents, {one['reads']} -> {one['writes']}")
     _common.console().print(f"Written to {out} as {format}.")
 
 

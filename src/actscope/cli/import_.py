@@ -57,8 +57,9 @@ def import_(
     fidelity = None if x is None else found.fidelity(x)
     if fidelity is not None and not max(fidelity.codes, fidelity.reconstruction) <= LARGEST:
         raise BadInput(
-            f"On {fidelity.rows:,} rows of {found.dictionary.read} the converted dictionary is off by {fidelity.codes:.1e} "
-            f"(codes) and {fidelity.reconstruction:.1e} (reconstruction), more than {LARGEST:.0e}; nothing was saved."
+            f"On {fidelity.rows:,} rows of {described(found.dictionary)['reads']} the converted dictionary is off by "
+            f"{fidelity.codes:.1e} (codes) and {fidelity.reconstruction:.1e} (reconstruction), more than {LARGEST:.0e}; "
+            "nothing was saved."
         )
     if subject is not None:
         found.dictionary.subject = subject.fingerprint

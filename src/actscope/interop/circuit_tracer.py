@@ -1,4 +1,5 @@
-"""circuit-tracer's sets of transcoders, one a layer: config.yaml and layer_0.safetensors, layer_1.safetensors...
+"""circuit-tracer's transcoders: a set with one a layer, config.yaml and layer_0.safetensors, layer_1.safetensors..., or one
+across the layers (_parts/cross_layer.py).
 
     1. z = relu(x W_enc^T + b_enc), or where that is above activation_function.threshold. W_enc is [m d], unlike SAELens's.
     2. y = z W_dec + b_dec (+ x W_skip^T).
@@ -19,9 +20,10 @@ from torch import Tensor
 from actscope.core import files
 from actscope.core.dictionary import Dictionary
 from actscope.core.errors import BadInput, Corrupt
-from actscope.core.site import Site, SiteInfo
+from actscope.core.site import Port, Site, SiteInfo
+from actscope.dictionaries.cross_layer_transcoder import CrossLayerTranscoder
+from actscope.interop._parts import cross_layer, formula
 from actscope.interop._parts import format as shared
-from actscope.interop._parts import formula
 from actscope.interop._parts.format import Foreign, Format
 from actscope.interop._parts.formula import Formula, Given
 from actscope.interop._parts.plain import Plain, plain
@@ -30,13 +32,15 @@ __all__ = ["CircuitTracer"]
 
 NEEDED = ["W_enc", "W_dec", "b_enc", "b_dec"]
 THRESHOLD = "activation_function.threshold"
+SET, CROSS_LAYER = "transcoder_set", "cross_layer_transcoder"
 
 
 class CircuitTracer(Format):
-    """circuit-tracer: sets of transcoders with one a layer, relu or thresholded, with or without a skip path, both ways.
+    """circuit-tracer: sets of transcoders with one a layer, relu or thresholded, with or without a skip path, and cross-layer
+    transcoders, both ways.
 
-    layer: the one to read. reads, writes: sites, where others than those of config.yaml are meant; in writing, the hooks that
-    the sites of layer 0 are. sites: of the subject.
+    layer: the one to read of a set. reads, writes: sites, where others than those of config.yaml are meant (across layers:
+    those of layer 0); in writing, the hooks that the sites of layer 0 are. sites: of the subject.
     """
 
     def __init__(
@@ -53,6 +57,8 @@ class CircuitTracer(Format):
     def open(self, path: Path | str) -> Foreign:
         path = Path(path)
         config = _config(path / "config.yaml")
+        if config["model_kind"] == CROSS_LAYER:
+            return self._across(path, config)
         layers = sorted(int(file.stem[6:]) for file in path.glob("layer_*.safetensors") if file.stem[6:].isdigit())
         layer = layers[0] if self.layer is None and len(layers) == 1 else self.layer
         if layer not in layers:
@@ -76,10 +82,16 @@ class CircuitTracer(Format):
             rows={"threshold": w[THRESHOLD]} if THRESHOLD in w else {},
             skip=w.get("W_skip"),
         )
-        numerics = {name: value for name, value in config.items() if name != "transcoders"}
-        numerics |= {"format": "circuit_tracer", "dtype": dtype, "layer": layer, "apply_b_dec_to_input": False}
-        numerics |= {"normalize_activations": "none", "converted": []}
-        return Foreign(made.dictionary(), shared.stated(numerics), _formula(w))
+        return Foreign(made.dictionary(), _numerics(config, dtype=dtype, layer=layer), _formula(w))
+
+    def _across(self, path: Path, config: Mapping[str, Any]) -> Foreign:
+        if self.layer is not None:
+            raise BadInput(f"{path} holds one transcoder across all layers; leave layer={self.layer} out.")
+        layers = cross_layer.tensors(path)
+        reads = cross_layer.ports(self.port("reads", _hook(config, "feature_input_hook", 0), "in"), len(layers))
+        writes = cross_layer.ports(self.port("writes", _hook(config, "feature_output_hook", 0)), len(layers))
+        made = cross_layer.dictionary(layers, reads, writes)
+        return Foreign(made, _numerics(config), cross_layer.given_by(layers))
 
     def write(
         self, dictionary: Dictionary | Sequence[Dictionary], path: Path | str, *, about: Mapping[str, object] | None = None
@@ -87,6 +99,11 @@ class CircuitTracer(Format):
         """The whole set at once. about: model_name and scan, for config.yaml. Raises BadInput unless these are transcoders of
         every layer from 0 on, all between the same two kinds of site and equally wide, with relu or thresholded codes."""
         given, path = [dictionary] if isinstance(dictionary, Dictionary) else list(dictionary), Path(path)
+        if len(given) == 1 and isinstance(given[0], CrossLayerTranscoder):
+            config = self._stated(next(iter(given[0].reads)), next(iter(given[0].writes)), about, CROSS_LAYER)
+            cross_layer.write(given[0], path)
+            files.write_text(path / "config.yaml", config)
+            return
         made = sorted((plain(one) for one in given), key=lambda one: one.reads[0].site.layer or 0)
         kinds = {(one.reads[0].site.kind, one.writes[0].site.kind, len(one.encoder), one.same) for one in made}
         rules, layers = {one.rule for one in made}, [(one.reads[0].site.layer, one.writes[0].site.layer) for one in made]
@@ -96,16 +113,27 @@ class CircuitTracer(Format):
                 "site, with equally many latents, and relu or thresholded codes; these read and write layers "
                 f"{layers}, as (read, written, latents, autoencoder) {sorted(kinds)}, with {', '.join(sorted(rules))} codes."
             )
-        names = [_general(self.named("reads", made[0].reads[0])), _general(self.named("writes", made[0].writes[0]))]
-        config = {"model_name": "", "scan": "", **(about or {}), "model_kind": "transcoder_set"}
-        config |= {"feature_input_hook": names[0], "feature_output_hook": names[1]}
+        config = self._stated(made[0].reads[0], made[0].writes[0], about, SET)
         for layer, one in enumerate(made):
             one = one.subtracting(torch.zeros_like(one.before)).single()
             tensors = {"W_enc": one.encoder, "W_dec": one.decoder, "b_enc": one.bias, "b_dec": one.after}
             tensors |= {THRESHOLD: one.rows["threshold"]} if one.rule == "jumprelu" else {}
             tensors |= {} if one.skip is None else {"W_skip": one.skip}
             files.write_tensors(path / f"layer_{layer}.safetensors", tensors)
-        files.write_text(path / "config.yaml", json.dumps(config, indent=1) + "\n")  # JSON is YAML
+        files.write_text(path / "config.yaml", config)
+
+    def _stated(self, read: Port, write: Port, about: Mapping[str, object] | None, kind: str) -> str:
+        """config.yaml. Raises BadInput for sites that TransformerLens has no name for."""
+        config = {"model_name": "", "scan": "", **(about or {}), "model_kind": kind}
+        config |= {"feature_input_hook": _general(self.named("reads", read))}
+        config |= {"feature_output_hook": _general(self.named("writes", write))}
+        return json.dumps(config, indent=1) + "\n"  # JSON is YAML
+
+
+def _numerics(config: Mapping[str, Any], **more: object) -> dict[str, object]:
+    numerics = {name: value for name, value in config.items() if name != "transcoders"}
+    numerics |= {"format": "circuit_tracer", **more, "apply_b_dec_to_input": False}
+    return shared.stated(numerics | {"normalize_activations": "none", "converted": []})
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -118,8 +146,8 @@ def _config(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise Corrupt(f"{path} is not readable YAML ({error}).") from error
     kind = config.get("model_kind") if isinstance(config, dict) else None
-    if kind != "transcoder_set":
-        raise BadInput(f"{path} says model_kind={kind!r}; expected transcoder_set.")
+    if kind not in (SET, CROSS_LAYER):
+        raise BadInput(f"{path} says model_kind={kind!r}; expected {SET} or {CROSS_LAYER}.")
     return config
 
 

@@ -32,7 +32,7 @@ class Foreign:
     formula: Formula
 
     def fidelity(self, x: Float[Tensor, "n d"]) -> Fidelity:
-        """How far ours is from theirs on rows of the site read."""
+        """How far ours is from theirs on rows of the site read; of several sites, side by side."""
         return fidelity(self.dictionary, self.formula, x)
 
 

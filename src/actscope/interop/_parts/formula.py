@@ -83,14 +83,15 @@ class Fidelity:
 
 @torch.no_grad()
 def fidelity(dictionary: Dictionary, formula: Formula, x: Float[Tensor, "n d"]) -> Fidelity:
-    """Measure a conversion on rows of the site read. Raises BadInput for no rows."""
+    """Measure a conversion on rows of the site read; of several sites, side by side. Raises BadInput for no rows."""
     if not len(x):
         raise BadInput("No rows were given to measure the conversion on; give at least one.")
     worst, ties = torch.zeros(2), 0
     for rows in x.float().split(ROWS):
         (theirs, margin), output = formula(rows)
         codes = dictionary.encode(rows)
-        ours, rebuilt = codes.dense(), dictionary.decode(codes, rows)[dictionary.write]
+        given = dictionary.decode(codes, rows)
+        ours, rebuilt = codes.dense(), torch.cat([given[port] for port in dictionary.writes], dim=1)
         near = margin <= TIE * theirs.amax(1, keepdim=True).clamp(min=torch.finfo(theirs.dtype).tiny)
         switched = (ours != 0) != (theirs != 0)
         tied = (switched & near).any(1) & ~(switched & ~near).any(1)

@@ -1,6 +1,7 @@
 """actscope import"""
 
 from pathlib import Path
+from typing import Any
 
 __all__ = ["import_"]
 
@@ -47,7 +48,6 @@ def import_(
     from actscope.cli import _common
     from actscope.cli._foreign import described, made, real_rows
     from actscope.core import artifact
-    from actscope.core.errors import BadInput
     from actscope.subjects.load import load
 
     subject = None if model is None else load(model)
@@ -55,12 +55,7 @@ def import_(
     found = made(format, sites=None if subject is None else subject.sites, **choices).open(path)
     x = real_rows(found.dictionary, subject, store, rows, seed)
     fidelity = None if x is None else found.fidelity(x)
-    if fidelity is not None and not max(fidelity.codes, fidelity.reconstruction) <= LARGEST:
-        raise BadInput(
-            f"On {fidelity.rows:,} rows of {described(found.dictionary)['reads']} the converted dictionary is off by "
-            f"{fidelity.codes:.1e} (codes) and {fidelity.reconstruction:.1e} (reconstruction), more than {LARGEST:.0e}; "
-            "nothing was saved."
-        )
+    _near_enough(found.dictionary, fidelity)
     if subject is not None:
         found.dictionary.subject = subject.fingerprint
     artifact.save(found.dictionary, out, interop=dict(found.numerics))
@@ -68,6 +63,19 @@ def import_(
     if json:
         return _common.print_json({"out": str(out), "error": error, **described(found.dictionary), "stated": found.numerics})
     _show(out, described(found.dictionary), found.numerics, error)
+
+
+def _near_enough(dictionary: Any, fidelity: Any) -> None:
+    """Raises BadInput for a conversion that was measured and is too far off."""
+    from actscope.cli._foreign import described
+    from actscope.core.errors import BadInput
+
+    if fidelity is not None and not max(fidelity.codes, fidelity.reconstruction) <= LARGEST:
+        raise BadInput(
+            f"On {fidelity.rows:,} rows of {described(dictionary)['reads']} the converted dictionary is off by "
+            f"{fidelity.codes:.1e} (codes) and {fidelity.reconstruction:.1e} (reconstruction), more than {LARGEST:.0e}; "
+            "nothing was saved."
+        )
 
 
 def _show(out: Path, facts: dict, stated, error: dict | None) -> None:

@@ -14,15 +14,14 @@ Letters: n rows, d width, m latents, k active.
 from typing import Any
 
 from actscope.core.dictionary import Widths
-from actscope.core.errors import BadInput
+from actscope.dictionaries._parts.autoencoder import Autoencoder
 from actscope.dictionaries._parts.fused import FusedTopK, fused_topk
 from actscope.dictionaries._parts.select_topk import Select
-from actscope.dictionaries._parts.wiring import Wiring
 
 __all__ = ["TopK"]
 
 
-class TopK(Wiring):
+class TopK(Autoencoder):
     """A sparse autoencoder with the k largest latents active (Gao et al. 2024, arXiv:2406.04093).
 
     reads: one port, which is also the one written. n_latents: m. k: active latents a row.
@@ -44,14 +43,17 @@ class TopK(Wiring):
         dead_after: int | None = None,
         seed: int = 0,
     ):
-        settings = {"k": k, "aux_k": aux_k, "aux_weight": aux_weight, "dead_after": dead_after, "seed": seed}
-        revival = {"aux_k": aux_k, "aux_weight": aux_weight, "dead_after": dead_after}
-        select = Select(n_latents, k)
         super().__init__(
-            reads=reads, writes=writes, n_latents=n_latents, settings=settings, select=select, seed=seed, **revival
+            reads=reads,
+            writes=writes,
+            n_latents=n_latents,
+            select=Select(n_latents, k),
+            rule={"k": k},
+            aux_k=aux_k,
+            aux_weight=aux_weight,
+            dead_after=dead_after,
+            seed=seed,
         )
-        if self.writes != self.reads or len(self.reads) != 1:
-            raise BadInput("topk writes the one port it reads; for another use the transcoder, for several the crosscoder.")
 
     def fused(self, plan: Any) -> FusedTopK | None:
         return fused_topk(self, self.select, plan)

@@ -18,6 +18,7 @@ from actscope.core.predicate import (
     LineBegins,
     Ngram,
     Not,
+    Often,
     PositionIn,
     Predicate,
     Repeated,
@@ -104,6 +105,8 @@ def says(rule: Predicate, history, text: TokenText) -> bool:
             )
         case Earlier(tokens, within):
             return any(seen in tokens and (within is None or place - there <= within) for there, seen in before)
+        case Often(tokens, least, within):
+            return sum(seen in tokens for _, seen in history[-within:]) >= least
         case Inside(_, _, depth):
             return inside(rule, [seen for _, seen in history]) >= depth
         case Not(part):
@@ -158,6 +161,7 @@ LEAVES = st.one_of(
     st.builds(PositionIn, st.integers(0, 5), st.one_of(st.none(), st.integers(0, 8))),
     st.builds(Repeated, st.integers(1, 3)),
     st.builds(Earlier, st.lists(TOKENS, min_size=1, max_size=2).map(tuple), st.one_of(st.none(), st.integers(1, 5))),
+    st.builds(Often, st.lists(TOKENS, min_size=1, max_size=4).map(tuple), st.integers(1, 3), st.integers(1, 5)),
     st.builds(Inside, st.just("("), st.just(")"), st.integers(1, 3)),
     st.just(Inside('"', '"')),
     st.builds(Starts, st.sampled_from(["line", "sentence", "text"])),
@@ -220,6 +224,9 @@ def test_sentences_are_plain():
     assert All((either, Inside("(", ")"))).sentence() == (
         "tokens between ( and ) where either the token is 'x' or the previous token is 'y'"
     )
+    assert Often(("x", "y"), 2, 4).sentence() == (
+        "tokens where 2 or more of the last 4 tokens, this one included, are 'x' or 'y'"
+    )
     assert Repeated(2).sentence() == "a token that followed the same token earlier in the text"
 
 
@@ -236,7 +243,7 @@ def one_thread() -> Iterator[None]:
     [
         TokenIn((" b", "a"), 2), TokenClass("a number"), TokenSpelt("e", "ends in"), Repeated(1), Repeated(2), Repeated(3),
         Earlier((" The",), 8), Inside("(", ")"), Inside('"', '"'), Starts("line"), Starts("sentence"), LineBegins(("a",)),
-        Ngram(("a", " b", ".")),
+        Ngram(("a", " b", ".")), Often(("a", " b"), 2, 8),
     ],
 )  # fmt: skip
 def test_two_hundred_thousand_rows_take_a_moment(rule: Predicate, one_thread: None):

@@ -115,11 +115,24 @@ def test_a_module_that_runs_twice_is_no_one_site():
 
 @pytest.mark.parametrize(
     ("raw", "says"),
-    [("text", "Encode it first"), (["text"], "Encode it first")],
+    [
+        ("text", "Encode it first"),
+        (["text"], "Encode it first"),
+        (["<1>", "<1> <2>"], "Encode it first"),
+        ([], "Encode it first"),
+    ],
 )
 def test_text_is_refused(raw, says: str):
     with pytest.raises(BadInput, match=says):
         wrap(net(), sites=["0"]).prepare(raw)
+
+
+def test_ids_are_read_as_they_are_written():
+    subject = wrap(nn.Embedding(30, 4), sites={"embed": ""})
+    inputs = subject.prepare(["<17><3>", "<5>"])
+    assert inputs.ids.tolist() == [[17, 3], [5, 0]] and inputs.mask.tolist() == [[True, True], [True, False]]
+    assert inputs.offsets.tolist() == [[[0, 4], [4, 7]], [[0, 3], [0, 0]]]
+    assert subject.prepare(["".join(subject.pieces([4, 20, 4]))]).ids.tolist() == [[4, 20, 4]]
 
 
 def test_what_cannot_be_is_refused():

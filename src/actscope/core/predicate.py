@@ -224,6 +224,29 @@ class Earlier:
 
 
 @dataclass(frozen=True)
+class Often:
+    """At least `least` of the last `within` tokens, this one included, are of `tokens`."""
+
+    tokens: tuple[str, ...]
+    least: int = 1
+    within: int = 1
+
+    def holds(self, text: TokenText) -> Bool[Tensor, " n"]:
+        total = torch.cat([torch.zeros(1, dtype=torch.long), text.listed(self.tokens)[text.ids].long().cumsum(0)])
+        first = torch.maximum(text.start, text.row - self.within + 1)
+        return total[text.row + 1] - total[first] >= self.least
+
+    def sentence(self) -> str:
+        return "tokens where " + self.clause()
+
+    def clause(self) -> str:
+        if self.within == 1:
+            return f"the token is {named(self.tokens)}"
+        least = "one" if self.least == 1 else f"{self.least}"
+        return f"{least} or more of the last {self.within} tokens, this one included, are {named(self.tokens)}"
+
+
+@dataclass(frozen=True)
 class Starts:
     """The first token of a line, a sentence or a sequence; blank tokens at its start do not count."""
 

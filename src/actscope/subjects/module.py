@@ -1,8 +1,12 @@
 """Any torch module as a subject, with a table of sites that the caller gives.
 
+A module that takes ids reads the text that its ids are written as: "<17><3>" is 17, then 3. So whatever needs text, such as
+capture and explanations, works on sequences of anything: items, events, states.
+
 Letters: b batch, t tokens, d width.
 """
 
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -20,6 +24,8 @@ from actscope.subjects._taps import Tap
 
 __all__ = ["wrap"]
 
+_PIECE = re.compile(r"<(\d+)>")
+
 
 def wrap(
     module: nn.Module,
@@ -34,7 +40,8 @@ def wrap(
     sites: name -> "module.path:in" or "module.path:out" (a bare path means its output), such as {"layers.0.mlp_out": "net.1"};
     or a list of such places, whose sites are then named "module:<path>:<side>". example: an input; the module is run on it
     once to learn the width of each site and their order, which is needed where a site's module does not tell its width;
-    what the module gives is then the site "logits". The module is put into eval mode and is otherwise left alone.
+    what the module gives is then the site "logits". The module is put into eval mode and is otherwise left alone. It is told
+    of no mask: where sequences of several lengths run together, zeros fill them on the right, which a causal module never sees.
 
     Raises UnknownSite for a path the module lacks or that is not run once, BadInput where a width cannot be known.
     """
@@ -63,11 +70,10 @@ class ModuleSubject(HookedSubject):
         super().__init__(model, name, taps, {}, context)
 
     def prepare(self, raw: Any) -> Inputs:
-        """A tensor as inputs: whole numbers as ids, [b c h w] as pixels, any other as embeds. Raises BadInput for text."""
+        """A tensor as inputs: whole numbers as ids, [b c h w] as pixels, any other as embeds. Of texts only those that `pieces`
+        writes are read, a row each: ["<17><3>"]. Raises BadInput for others."""
         if not isinstance(raw, Tensor):
-            raise BadInput(
-                f"{self.name} is a wrapped module and takes a tensor; {type(raw).__name__} was given. Encode it first."
-            )
+            return self._spelt(raw)
         if not raw.is_floating_point():
             return Inputs(ids=raw)
         return Inputs(pixels=raw) if raw.dim() == 4 else Inputs(embeds=raw)
@@ -75,6 +81,24 @@ class ModuleSubject(HookedSubject):
     def pieces(self, ids: Iterable[int] | Tensor) -> list[str]:
         """A wrapped module knows no text: "<17>" for id 17."""
         return [f"<{int(number)}>" for number in ids]
+
+    def _spelt(self, raw: Any) -> Inputs:
+        """The inverse of joining pieces."""
+        texts = list(raw) if isinstance(raw, Sequence) and not isinstance(raw, str) else []
+        if not texts or not all(isinstance(text, str) and text and not _PIECE.sub("", text) for text in texts):
+            raise BadInput(
+                f"{self.name} is a wrapped module and takes a tensor, or ids as '<17><3>'; {type(raw).__name__} was given. "
+                "Encode it first."
+            )
+        found = [list(_PIECE.finditer(text)) for text in texts]
+        shape = (len(texts), max(map(len, found)))
+        ids, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.bool)
+        offsets = torch.zeros(*shape, 2, dtype=torch.long)
+        for row, words in enumerate(found):
+            ids[row, : len(words)] = torch.tensor([int(word[1]) for word in words])
+            offsets[row, : len(words)] = torch.tensor([word.span() for word in words])
+            mask[row, : len(words)] = True
+        return Inputs(ids=ids, mask=mask, offsets=offsets)
 
     def _inputs(self, raw: Tensor) -> Inputs:
         return self.prepare(raw)

@@ -171,11 +171,11 @@ def _lost(queries: Float[Tensor, "n d"], index: Float[Tensor, "n d"], seed: int)
     principal, random = directions(index, "pca"), directions(index[:1], "random", seed)
     half = index.shape[1] // 2
     whole = _gain(queries, index, None, "float32")
-    ways = {name: (None, format) for name, format in {"float16": "float16", **_FORMATS}.items()}
-    kinds = {"float32": "float32", **_FORMATS}
-    narrow = {f"half {name}": (principal[:half], format) for name, format in kinds.items()}
-    chance = {"half of random directions float8": (random[:half], "float8")}
-    lost = {f"lost by {name}": 1 - _gain(queries, index, *way) / whole for name, way in {**ways, **narrow, **chance}.items()}
+    ways: dict[str, tuple[Tensor | None, str]] = {"float16": (None, "float16")}
+    ways |= {name: (None, format) for name, format in _FORMATS.items()}
+    ways |= {f"half {name}": (principal[:half], format) for name, format in {"float32": "float32", **_FORMATS}.items()}
+    ways["half of random directions float8"] = (random[:half], "float8")
+    lost = {f"lost by {name}": 1 - _gain(queries, index, rows, format) / whole for name, (rows, format) in ways.items()}
     return {
         "width": float(index.shape[1]),
         "nDCG in single precision": whole,

@@ -195,5 +195,5 @@ def _error(index: Float[Tensor, "n d"], format: str) -> float:
 def _codes(queries: Float[Tensor, "n d"], index: Float[Tensor, "n d"]) -> float:
     """nDCG where queries too are put into the index's calibrated steps, and the codes from -128 to 127 are compared."""
     held = Index(index, None, "int8")
-    codes = [held.format.pack(functional.normalize(x, dim=1)).float() - 128 for x in (queries, index)]
-    return _gain(*codes, None, "float32")
+    asked, stored = (held.format.pack(functional.normalize(x, dim=1)).float() - 128 for x in (queries, index))
+    return _gain(asked, stored, None, "float32")

@@ -51,17 +51,20 @@ def planted(
     return Planted((present * strengths) @ truth, present, truth)
 
 
-def store_of(acts: Mapping[Port, Tensor], *, name: str) -> Store:
-    """Rows (Float[n d] of every port) as a store of documents of 100 rows. `name` stands where a subject's fingerprint does."""
+def store_of(acts: Mapping[Port, Tensor], *, name: str, grads: Mapping[Port, Tensor] | None = None) -> Store:
+    """Rows (Float[n d] of every port) as a store of documents of 100 rows. `name` stands where a subject's fingerprint does.
+    grads: what stands beside them, where a method needs it."""
     n = len(next(iter(acts.values())))
     documents = torch.arange(n) // A_DOCUMENT
     where: Int[Tensor, "n 2"] = torch.stack([documents, torch.arange(n) % A_DOCUMENT], dim=1)
     pieces = tuple(_piece(number, len(part)) for number, part in enumerate(documents.split(A_DOCUMENT)))
     unit = Planned(0, tuple(f"{name}:{number}" for number in range(len(pieces))), pieces)
     rows = {f"acts.{port}": x for port, x in acts.items()}
+    rows |= {f"grads.{port}": x for port, x in (grads or {}).items()}
     words = {"where": where, "token": torch.zeros(n, dtype=torch.int32)}
     tensors = {**rows, **words, **sequences(unit)}
-    settings = {"ports": [[str(port), x.shape[1]] for port, x in acts.items()], "subjects": {"": name}, "start": 0}
+    settings: dict[str, object] = {"ports": [[str(port), x.shape[1]] for port, x in acts.items()], "subjects": {"": name}}
+    settings |= {"start": 0, **({"grads": True} if grads else {})}
     return MemoryStore(settings, [(measured(tensors, 0, unit.next), tensors)])
 
 

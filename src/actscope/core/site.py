@@ -16,7 +16,7 @@ from actscope.core.errors import UnknownSite, nearest
 
 LAYER_KINDS = (
     "resid_pre", "attn_in", "attn_norm_scale", "q", "k", "v", "q_rot", "k_rot", "attn_scores", "attn_pattern", "z",
-    "attn_out", "attn_add", "resid_mid", "mlp_in", "mlp_norm_scale", "mlp_pre", "mlp_gate", "mlp_post", "mlp_out",
+    "attn_out", "attn_add", "resid_mid", "mlp_in", "mlp_norm_scale", "mlp_pre", "mlp_up", "mlp_post", "mlp_out",
     "mlp_add", "router", "router_weight", "expert_out", "resid_post",
 )  # fmt: skip
 WHOLE_KINDS = ("embed", "final_norm", "final_norm_scale", "logits")
@@ -32,7 +32,8 @@ _LENS = {
     "attn.hook_rot_q": "q_rot", "attn.hook_rot_k": "k_rot", "attn.hook_attn_scores": "attn_scores",
     "attn.hook_pattern": "attn_pattern", "attn.hook_z": "z", "ln1.hook_normalized": "attn_in",
     "ln2.hook_normalized": "mlp_in", "ln1.hook_scale": "attn_norm_scale", "ln2.hook_scale": "mlp_norm_scale",
-    "mlp.hook_pre": "mlp_pre", "mlp.hook_post": "mlp_post", "mlp.hook_in": "mlp_in", "mlp.hook_out": "mlp_add",
+    "mlp.hook_pre": "mlp_pre", "mlp.hook_pre_linear": "mlp_up", "mlp.hook_post": "mlp_post", "mlp.hook_in": "mlp_in",
+    "mlp.hook_out": "mlp_add",
 }  # fmt: skip
 _LENS_WHOLE = {"hook_embed": "embed", "ln_final.hook_normalized": "final_norm", "ln_final.hook_scale": "final_norm_scale"}
 

@@ -168,13 +168,16 @@ def _after(this: Pass, place: Place) -> Callable:
     def hook(module: nn.Module, args: tuple, output: Any) -> Any:
         if running() is not this:
             return None
-        given = args[0] if args else output
         if isinstance(output, Tensor):
-            new = this.visit(place, output, module, given)
+            new = this.visit(place, output, module, args[0] if args else output)
             return None if new is output else new
         if isinstance(output, tuple | list) and output and isinstance(output[0], Tensor):
-            new = this.visit(place, output[0], module, given)
+            new = this.visit(place, output[0], module, args[0] if args else output[0])
             return None if new is output[0] else type(output)((new, *output[1:]))
+        logits = getattr(output, "logits", None)
+        if isinstance(logits, Tensor):  # what a whole model of transformers gives
+            setattr(output, "logits", this.visit(place, logits, module, logits))  # noqa: B010
+            return output
         raise BadInput(f"The module {place[0]} gives a {type(output).__name__}, not a tensor; read one of its parts instead.")
 
     return hook

@@ -32,6 +32,18 @@ class Layout(NamedTuple):
         mask = torch.ones(b, t, dtype=torch.bool, device=device) if self.mask is None else self.mask[:, self.past :]
         return positions, mask
 
+    def narrowed(self, window: int | None) -> Bool[Tensor, "b 1 t s"]:
+        """`attention` written out, each token seeing no further back than `window` real tokens, itself included."""
+        assert self.attention is not None
+        seen, s = self.attention, self.attention.shape[-1]
+        if seen.dim() == 2:
+            causal = torch.ones(s - self.past, s, dtype=torch.bool, device=seen.device).tril(self.past)
+            seen = _seeing_itself(causal & seen[:, None, :], self.past)
+        if window is None:
+            return seen
+        place = torch.arange(s, device=seen.device)[None] if self.mask is None else self.mask.long().cumsum(1)
+        return seen & (place[:, None, self.past :, None] - place[:, None, None, :] < window)
+
 
 def layout(
     inputs: Inputs,
@@ -127,7 +139,12 @@ def _attention(
         allowed = causal & (document[:, past:, None] == document[:, None, :])  # type: ignore[index]
     if mask is not None:
         allowed = allowed & mask[:, None, :]
-    itself = torch.eye(t, dtype=torch.bool, device=allowed.device)
-    blind = ~allowed.any(-1, keepdim=True)  # padding sees itself, so that nothing is NaN
+    return _seeing_itself(allowed, past)
+
+
+def _seeing_itself(allowed: Bool[Tensor, "b t s"], past: int) -> Bool[Tensor, "b 1 t s"]:
+    """With padding, which sees nothing, seeing itself, so that nothing is NaN."""
+    itself = torch.eye(allowed.shape[1], dtype=torch.bool, device=allowed.device)
+    blind = ~allowed.any(-1, keepdim=True)
     allowed = torch.cat([allowed[..., :past], allowed[..., past:] | (blind & itself)], dim=-1)
     return allowed[:, None]

@@ -3,6 +3,7 @@
 Letters: b batch, t tokens, h heads, d width.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,11 +91,39 @@ class InterleavedTap(Tap):
 
 
 @dataclass(frozen=True)
+class SliceTap(Tap):
+    """Some columns, from `start` on, of one product that gives several things side by side; heads are told apart where the
+    site has them."""
+
+    start: int
+    plain = False
+
+    def get(self, x: Float[Tensor, "b t d"], module: nn.Module, given: Tensor) -> Tensor:
+        return x[..., self._columns].unflatten(-1, self._shape)
+
+    def put(self, x: Float[Tensor, "b t d"], value: Tensor, module: nn.Module, given: Tensor) -> Float[Tensor, "b t d"]:
+        columns = self._columns
+        return torch.cat([x[..., : columns.start], value.flatten(2), x[..., columns.stop :]], dim=-1)
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        return self.info.shape[2:]  # type: ignore[return-value]
+
+    @property
+    def _columns(self) -> slice:
+        return slice(self.start, self.start + math.prod(self._shape))
+
+
+@dataclass(frozen=True)
 class NormScaleTap(Tap):
-    """What a LayerNorm (or, with centred=False, an RMSNorm) divides by: [b t 1]. Written, the norm is computed anew from it."""
+    """What a LayerNorm (or, with centred=False, an RMSNorm) divides by: [b t 1]. Written, the norm is computed anew from it.
+
+    offset: what is added to the weight before it multiplies.
+    """
 
     eps: float
     centred: bool = True
+    offset: float = 0.0
     plain = False
 
     def get(self, x: Tensor, module: nn.Module, given: Float[Tensor, "b t d"]) -> Float[Tensor, "b t 1"]:
@@ -104,7 +133,7 @@ class NormScaleTap(Tap):
         self, x: Tensor, value: Float[Tensor, "b t 1"], module: nn.Module, given: Float[Tensor, "b t d"]
     ) -> Float[Tensor, "b t d"]:
         weight: Any = module.weight
-        out = self._centre(given) / value * weight
+        out = self._centre(given) / value * (weight + self.offset if self.offset else weight)
         bias = getattr(module, "bias", None)
         return out if bias is None else out + bias
 

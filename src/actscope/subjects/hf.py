@@ -76,7 +76,7 @@ class HFSubject(HookedSubject):
             inputs, tokens, past=before.length if before else 0, past_mask=before.mask if before else None,
             past_document=before.document if before else None, context=self.context,
         )  # fmt: skip
-        past = before.opened() if before else _new_cache(self.model.config) if cache else None
+        past = before.opened() if before else _new_cache() if cache else None
         step = before.steps + 1 if before else 0
 
         def context() -> Context:
@@ -96,13 +96,8 @@ class HFSubject(HookedSubject):
 
     def _call(self, this: Pass, inputs: Inputs, laid: Layout, past: Any, *, whole: bool) -> Any:
         """The model's own forward; without its vocabulary projection unless `whole`."""
-        attention = laid.attention
-        eager = self.model.config._attn_implementation in ("eager", _ATTENTION)
-        if attention is not None and attention.dim() == 4 and eager:
-            nothing = torch.zeros(attention.shape, dtype=self.model.dtype, device=attention.device)
-            attention = nothing.masked_fill(~attention, torch.finfo(self.model.dtype).min)
         given = {
-            "attention_mask": attention,
+            "attention_mask": self._masks(laid),
             "position_ids": laid.positions,
             "past_key_values": past,
             "use_cache": past is not None,
@@ -120,6 +115,23 @@ class HFSubject(HookedSubject):
             raise BadInput(
                 f"Token ids {low} to {high} given; {self.name} knows 0 to {self.model.config.vocab_size - 1}."
             ) from error
+
+    def _masks(self, laid: Layout) -> Tensor | dict[str, Tensor] | None:
+        """What the model is told of who sees whom. Windows are counted in real tokens, where the model counts slots: after a
+        cache with padding, and where the mask is written out anyway, they are written into it."""
+        attention, windows = laid.attention, self.anatomy.windows
+        if attention is None or (attention.dim() == 2 and (windows is None or not laid.past)):
+            return attention
+        if isinstance(windows, Mapping):
+            return {kind: self._given(laid.narrowed(window)) for kind, window in windows.items()}
+        return self._given(laid.narrowed(windows))
+
+    def _given(self, seen: Tensor) -> Tensor:
+        """A mask written out, as the model's attention takes it."""
+        if self.model.config._attn_implementation not in ("eager", _ATTENTION):
+            return seen
+        nothing = torch.zeros(seen.shape, dtype=self.model.dtype, device=seen.device)
+        return nothing.masked_fill(~seen, torch.finfo(self.model.dtype).min)
 
     def _embeds(self, this: Pass, embeds: Tensor) -> Tensor:
         """Vectors given in place of ids, after what is done at the site `embed`."""
@@ -150,7 +162,7 @@ class HFSubject(HookedSubject):
 
     def _attend(
         self, this: Pass, past: Any, path: str, module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None,
-        *, scaling: float, dropout: float = 0.0, **unused: Any,
+        *, scaling: float, dropout: float = 0.0, softcap: float | None = None, **unused: Any,
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         def visit(kind: str, x: Tensor) -> Tensor:
             place = (path, kind)
@@ -168,7 +180,8 @@ class HFSubject(HookedSubject):
                 past.layers[self.anatomy.attention[path]].keys = x
             return x
 
-        return self.anatomy.attend(module, query, key, value, mask, scaling=scaling, dropout=dropout, visit=visit)
+        given = {"scaling": scaling, "dropout": dropout, "softcap": softcap}
+        return self.anatomy.attend(module, query, key, value, mask, **given, visit=visit)
 
     def _check(self, inputs: Inputs, cache: Any) -> None:
         if (inputs.ids is None) == (inputs.embeds is None):
@@ -202,10 +215,11 @@ def _rooted(embedding: torch.nn.Module) -> Iterator[None]:
         handle.remove()
 
 
-def _new_cache(config: Any) -> Any:
+def _new_cache() -> Any:
+    """One that keeps every token, where a layer looks at a window too: a cache can be cut and packed anywhere."""
     from transformers import DynamicCache
 
-    return DynamicCache(config=config)
+    return DynamicCache()
 
 
 def _register() -> None:

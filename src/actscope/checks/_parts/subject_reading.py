@@ -40,7 +40,9 @@ def boundaries_are_bitwise_plain_hooks(case: Case) -> None:
 
 def _plain_hook(module: nn.Module, key: tuple[str, str], seen: dict) -> Any:
     if key[1] == "in":
-        return module.register_forward_pre_hook(lambda _m, args: seen.__setitem__(key, args[0]) or None)
+        return module.register_forward_pre_hook(
+            lambda _m, args, given: seen.__setitem__(key, args[0] if args else given["hidden_states"]) or None, with_kwargs=True
+        )
     return module.register_forward_hook(
         lambda _m, _a, out: seen.__setitem__(key, out if isinstance(out, Tensor) else out[0]) or None
     )
@@ -84,11 +86,16 @@ def scales_rebuild_the_norms(case: Case) -> None:
         if not {scale, source, after} <= set(sites):
             continue
         acts = case.read(scale, source, after)
-        weight, bias = case.weight(scale), case.weight(scale, "bias")
-        assert weight is not None, f"{sites[scale].module} has no weight"
-        x = acts[source] - acts[source].mean(-1, keepdim=True) if bias is not None else acts[source]
-        rebuilt = x / acts[scale] * weight + (0 if bias is None else bias)
-        assert far(rebuilt, acts[after]) <= NEAR, f"{scale} does not rebuild {after}"
+        apart = min(far(rebuilt, acts[after]) for rebuilt in _normed(case, acts[source], acts[scale], scale))
+        assert apart <= NEAR, f"{scale} does not rebuild {after}"
+
+
+def _normed(case: Case, x: Tensor, scale: Tensor, site: Site) -> list[Tensor]:
+    """A norm's output from its input and scale: of norms that multiply by their weight, and of those that add 1 to it first."""
+    weight, bias = case.weight(site), case.weight(site, "bias")
+    assert weight is not None, f"{case.subject.sites[site].module} has no weight"
+    x = (x - x.mean(-1, keepdim=True) if bias is not None else x) / scale
+    return [x * weight + (0 if bias is None else bias), x * (1 + weight)]
 
 
 def own_value_written_back_changes_nothing(case: Case) -> None:
@@ -144,17 +151,38 @@ def pattern_times_values_is_z(case: Case) -> None:
 
 def queries_times_keys_are_scores(case: Case) -> None:
     """Rotated queries times keys, scaled, are the scores where a token may look; unrotated ones agree at position 0."""
-    if not case.has("attn_scores", "q_rot", "k_rot", "q", "k"):
+    if not case.has("attn_scores", "q", "k"):
         return
+    turned = case.has("q_rot", "k_rot")
     for layer in case.layers:
-        acts = case.read(*(Site(kind, layer) for kind in ("attn_scores", "q_rot", "k_rot", "q", "k")))
-        scores, q, k, q0, k0 = (acts[Site(kind, layer)] for kind in ("attn_scores", "q_rot", "k_rot", "q", "k"))
-        k = k.repeat_interleave(q.shape[2] // k.shape[2], dim=2)
-        product = torch.einsum("bthd,bshd->bhts", q, k) * q.shape[-1] ** -0.5
-        seen = torch.ones(q.shape[1], q.shape[1], dtype=torch.bool).tril()
+        kinds = ("attn_scores", "q", "k", *(("q_rot", "k_rot") if turned else ()))
+        scores, q0, k0, *after = case.read(*(Site(kind, layer) for kind in kinds)).values()
+        q, k = after or (q0, k0)
+        product = torch.einsum("bthd,bshd->bhts", q, k.repeat_interleave(q.shape[2] // k.shape[2], dim=2))
+        product = _scaled(case, product, q.shape[-1], Site("attn_scores", layer))
+        seen = _seen(case, scores)
         assert far(product.masked_fill(~seen, 0), scores.masked_fill(~seen, 0)) <= NEAR, f"layer {layer}"
-        assert bool((scores.masked_fill(seen, -torch.inf) < -1e4).all()), f"layer {layer}: scores are not masked"
-        assert far(q[:, 0], q0[:, 0]) <= NEAR and far(acts[Site("k_rot", layer)][:, 0], k0[:, 0]) <= NEAR, f"layer {layer}"
+        assert far(q[:, 0], q0[:, 0]) <= NEAR and far(k[:, 0], k0[:, 0]) <= NEAR, f"layer {layer}"
+
+
+def _scaled(case: Case, product: Tensor, width: int, site: Site) -> Tensor:
+    """As the attention module says: its own factor, and the cap of a model that has one."""
+    if case.model is None:
+        return product * width**-0.5
+    module = case.model.get_submodule(case.subject.sites[site].module)
+    product = product * getattr(module, "scaling", width**-0.5)
+    cap = getattr(module, "attn_logit_softcapping", None)
+    return product if cap is None else (product / cap).tanh() * cap
+
+
+def _seen(case: Case, scores: Tensor) -> Tensor:
+    """Where a token may look: itself and all before it, or the last of them where the model has a window."""
+    seen, causal = scores > -1e4, torch.ones(scores.shape[2:], dtype=torch.bool).tril()
+    assert not bool((seen & ~causal).any()), "scores are not masked: a token sees those after it"
+    assert bool(seen.diagonal(dim1=-2, dim2=-1).all()), "a token does not see itself"
+    if getattr(getattr(case.model, "config", None), "sliding_window", None) is None:
+        assert bool((seen == causal).all()), "a token does not see all before it"
+    return seen
 
 
 def the_stream_is_the_sum_of_what_is_added(case: Case) -> None:
@@ -198,16 +226,20 @@ def last_products_rebuild_their_outputs(case: Case) -> None:
     if case.layers and {norm, scale, LOGITS} <= set(case.subject.sites):
         last = Site("resid_post", case.layers[-1])
         acts = case.read(last, scale, LOGITS)
-        weight, bias = case.weight(norm), case.weight(norm, "bias")
-        assert weight is not None, f"{case.subject.sites[norm].module} has no weight"
-        x = acts[last] - acts[last].mean(-1, keepdim=True) if bias is not None else acts[last]
-        rebuilt = _product(case, x / acts[scale] * weight + (0 if bias is None else bias), LOGITS)
-        assert far(rebuilt, acts[LOGITS]) <= NEAR, "the last residual does not give the logits"
+        rebuilt = [_product(case, x, LOGITS) for x in _normed(case, acts[last], acts[scale], norm)]
+        assert min(far(logits, acts[LOGITS]) for logits in rebuilt) <= NEAR, "the last residual does not give the logits"
 
 
+@torch.no_grad()
 def _product(case: Case, x: Tensor, site: Site) -> Tensor:
+    """What the model's own product gives for x, capped where these are logits that the model caps."""
+    path = case.subject.sites[site].module
+    if case.model is not None:
+        product = case.model.get_submodule(path) if path else case.model.get_output_embeddings()
+        cap = getattr(getattr(case.model, "config", None), "final_logit_softcapping", None) if site == LOGITS else None
+        return product(x) if cap is None else (product(x) / cap).tanh() * cap
     weight, bias = case.weight(site), case.weight(site, "bias")
-    assert weight is not None, f"{case.subject.sites[site].module} has no weight"
+    assert weight is not None, f"{path} has no weight"
     return x @ weight.T + (0 if bias is None else bias)
 
 

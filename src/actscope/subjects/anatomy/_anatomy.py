@@ -1,6 +1,6 @@
 """What a family's file says of its models, and the attention function in the open.
 
-Letters: b batch, t tokens, s tokens attended to, h heads.
+Letters: b batch, t tokens, s tokens attended to, h heads, g heads of keys and values.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +24,8 @@ class Anatomy:
 
     taps: every site it has, in the order it is computed. missing: kinds of the table it lacks -> why. attention: path of
     each attention module -> its layer. attend: that module's own eager attention, calling `visit(kind, value)` for q_rot,
-    k_rot, attn_scores and attn_pattern as they arise. context: longest sequence, in tokens.
+    k_rot, attn_scores and attn_pattern as they arise. context: longest sequence, in tokens. windows: how many tokens back
+    attention looks, itself included, None for all; where layers differ, by their type as the config names it.
     """
 
     taps: Mapping[Site, Tap]
@@ -32,22 +33,30 @@ class Anatomy:
     attention: Mapping[str, int]
     attend: Attend
     context: int
+    windows: int | Mapping[str, int | None] | None = None
 
 
 def attend(
     module: nn.Module,
     query: Float[Tensor, "b h t dh"],
-    key: Float[Tensor, "b h s dh"],
-    value: Float[Tensor, "b h s dh"],
+    key: Float[Tensor, "b g s dh"],
+    value: Float[Tensor, "b g s dh"],
     mask: Float[Tensor, "..."] | None,
     *,
     scaling: float,
     dropout: float = 0.0,
+    softcap: float | None = None,
     visit: Visit,
 ) -> tuple[Float[Tensor, "b t h dh"], Float[Tensor, "b h t s"]]:
-    """Softmax attention step by step, in the order and precision of transformers' eager attention, so bitwise equal to it."""
+    """Softmax attention step by step, in the order and precision of transformers' eager attention, so bitwise equal to it.
+
+    g heads of keys and values serve h / g queries each. softcap: c tanh(scores / c) before the mask.
+    """
     query, key = visit("q_rot", query), visit("k_rot", key)
+    key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in (key, value))
     scores = torch.matmul(query, key.transpose(2, 3)) * scaling
+    if softcap is not None:
+        scores = (scores / softcap).tanh() * softcap
     if mask is not None:
         scores = scores + mask
     scores = visit("attn_scores", scores)

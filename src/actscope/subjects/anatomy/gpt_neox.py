@@ -9,6 +9,7 @@ from typing import Any
 from actscope.core.site import Site, SiteInfo
 from actscope.subjects._taps import HeadsTap, InterleavedTap, NormScaleTap, SharedTap, Tap, TurnedTap
 from actscope.subjects.anatomy._anatomy import Anatomy, attend
+from actscope.subjects.anatomy._decoder import NO_EXPERTS
 
 __all__ = ["gpt_neox"]
 
@@ -24,12 +25,7 @@ def gpt_neox(config: Any) -> Anatomy:
     taps[Site("final_norm_scale")] = NormScaleTap(SiteInfo(("b", "t", 1), norm, "computed"), "out", eps)
     taps[Site("final_norm")] = _out(norm, stream)
     taps[Site("logits")] = _out("lm_head", ("b", "t", config.vocab_size))
-    missing = {
-        "mlp_gate": "its MLP has no gate",
-        "router": "it has no experts to route to",
-        "router_weight": "it has no experts to route to",
-        "expert_out": "it has no experts",
-    }
+    missing = {**NO_EXPERTS, "mlp_up": "its MLP has no gate, so nothing is multiplied"}
     if config.use_parallel_residual:
         missing["resid_mid"] = "attention and MLP both read resid_pre (parallel residual), so no stream stands between them"
     attention = {f"{base}.layers.{layer}.attention": layer for layer in range(config.num_hidden_layers)}

@@ -1,0 +1,213 @@
+"""Decoders made of the same parts under other names: a stream to which each layer's attention and MLP are added in turn.
+
+A family's file says what its modules are called and which parts it has; the sites follow from that.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from actscope.core.site import Site, SiteInfo
+from actscope.subjects._taps import HeadsTap, NormScaleTap, SharedTap, SliceTap, Tap, TurnedTap
+from actscope.subjects.anatomy._anatomy import Anatomy, attend
+
+NO_EXPERTS = {
+    "router": "it has no experts to route to",
+    "router_weight": "it has no experts to route to",
+    "expert_out": "it has no experts",
+}
+
+
+@dataclass(frozen=True)
+class Norm:
+    """eps: added under the root. centred: LayerNorm, else RMSNorm. offset: added to the weight before it multiplies."""
+
+    eps: float
+    centred: bool = False
+    offset: float = 0.0
+
+
+@dataclass(frozen=True)
+class Names:
+    """Module paths: of the whole below `base`, of a layer's parts below the layer. None for a part that is not there.
+
+    attn_norm, mlp_norm: what stands before a block; attn_add, mlp_add: what its output goes through before it is added to the
+    stream. q_norm, k_norm: on queries and keys before they are turned, over [b t h*dh] ("flat"), [b t h dh] ("heads") or
+    [b h t dh] ("turned") as `q_norm_on` says. qkv: one product that gives q, k and v side by side. gate_up: one that gives gate
+    and up. gate: None for an MLP without a gate, whose first product is then `up`.
+    """
+
+    base: str = "model"
+    layers: str = "layers"
+    embed: str = "embed_tokens"
+    final: str = "norm"
+    attention: str = "self_attn"
+    attn_norm: str | None = "input_layernorm"
+    q: str = "self_attn.q_proj"
+    k: str = "self_attn.k_proj"
+    v: str = "self_attn.v_proj"
+    qkv: str | None = None
+    q_norm: str | None = None
+    k_norm: str | None = None
+    q_norm_on: Literal["flat", "heads", "turned"] = "heads"
+    out: str = "self_attn.o_proj"
+    attn_add: str | None = None
+    mlp: str = "mlp"
+    mlp_norm: str | None = "post_attention_layernorm"
+    gate: str | None = "mlp.gate_proj"
+    up: str = "mlp.up_proj"
+    gate_up: str | None = None
+    down: str = "mlp.down_proj"
+    mlp_add: str | None = None
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """layers, width d, heads h, kv: heads of keys and values, head: dh, inner: f, vocabulary, context in tokens."""
+
+    layers: int
+    width: int
+    heads: int
+    kv: int
+    head: int
+    inner: int
+    vocabulary: int
+    context: int
+
+
+def sizes(config: Any) -> Sizes:
+    """From the names that most configs use. Without an `intermediate_size` the MLP is as wide as `n_inner` says, or 4 d."""
+    heads = config.num_attention_heads
+    inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * config.hidden_size
+    return Sizes(
+        config.num_hidden_layers,
+        config.hidden_size,
+        heads,
+        getattr(config, "num_key_value_heads", None) or heads,
+        getattr(config, "head_dim", None) or config.hidden_size // heads,
+        inner,
+        config.vocab_size,
+        config.max_position_embeddings,
+    )
+
+
+def windows(config: Any) -> Mapping[str, int | None] | None:
+    """Of configs that give each layer a type, where some of these look at a window."""
+    if "sliding_attention" not in (config.layer_types or ()):
+        return None
+    return {"full_attention": None, "sliding_attention": config.sliding_window}
+
+
+def decoder(
+    sizes: Sizes,
+    names: Names,
+    norm: Norm,
+    *,
+    rotary: bool = True,
+    capped: bool = False,
+    windows: int | Mapping[str, int | None] | None = None,
+) -> Anatomy:
+    """The sites of such a model. rotary: positions turn queries and keys. capped: the model does something to the logits after
+    its last product. windows: as in Anatomy."""
+    stream = ("b", "t", sizes.width)
+    taps: dict[Site, Tap] = {Site("embed"): _out(f"{names.base}.{names.embed}", stream)}
+    for layer in range(sizes.layers):
+        path = f"{names.base}.{names.layers}.{layer}"
+        taps.update({Site(kind, layer): tap for kind, tap in _layer(sizes, names, norm, path, rotary).items()})
+    final = f"{names.base}.{names.final}"
+    taps[Site("final_norm_scale")] = _scale(final, norm)
+    taps[Site("final_norm")] = _out(final, stream)
+    taps[Site("logits")] = _out("" if capped else "lm_head", ("b", "t", sizes.vocabulary))
+    attention = {f"{names.base}.{names.layers}.{layer}.{names.attention}": layer for layer in range(sizes.layers)}
+    return Anatomy(taps, _missing(names, rotary), attention, attend, sizes.context, windows)
+
+
+def _layer(sizes: Sizes, names: Names, norm: Norm, path: str, rotary: bool) -> dict[str, Tap]:
+    """In the order of computation."""
+    stream = ("b", "t", sizes.width)
+    maps = ("b", sizes.heads, "t", "t")
+    attention, out, down = (f"{path}.{name}" for name in (names.attention, names.out, names.down))
+    before, middle = names.attn_norm, names.mlp_norm
+    taps: dict[str, Tap] = {"resid_pre": _in(path, stream)}
+    if before:
+        taps |= {"attn_norm_scale": _scale(f"{path}.{before}", norm), "attn_in": _out(f"{path}.{before}", stream)}
+    else:
+        taps["attn_in"] = _in(attention, stream)
+    taps |= _queries(sizes, names, path)
+    if rotary:
+        for kind, heads in (("q_rot", sizes.heads), ("k_rot", sizes.kv)):
+            taps[kind] = TurnedTap(SiteInfo(("b", "t", heads, sizes.head), attention, "computed"), kind)
+    taps |= {kind: Tap(SiteInfo(maps, attention, "computed"), kind) for kind in ("attn_scores", "attn_pattern")}
+    taps |= {"z": HeadsTap(SiteInfo(("b", "t", sizes.heads, sizes.head), out, "in"), "in"), "attn_out": _out(out, stream)}
+    taps["attn_add"] = _out(f"{path}.{names.attn_add or names.out}", stream)
+    taps["resid_mid"] = SharedTap(SiteInfo(stream, f"{path}.{middle or names.mlp}", "in"), "in")
+    if middle:
+        taps |= {"mlp_norm_scale": _scale(f"{path}.{middle}", norm), "mlp_in": _out(f"{path}.{middle}", stream)}
+    taps |= _mlp(sizes, names, path)
+    inner = ("b", "t", sizes.inner)
+    taps |= {"mlp_post": _in(down, inner), "mlp_out": _out(down, stream)}
+    taps["mlp_add"] = _out(f"{path}.{names.mlp_add or names.down}", stream)
+    return taps | {"resid_post": _out(path, stream)}
+
+
+def _queries(sizes: Sizes, names: Names, path: str) -> dict[str, Tap]:
+    """q, k and v, after a norm of theirs and before they are turned."""
+    counts = {"q": sizes.heads, "k": sizes.kv, "v": sizes.kv}
+    shapes = {kind: ("b", "t", count, sizes.head) for kind, count in counts.items()}
+    if names.qkv:
+        ends = [count * sizes.head for count in counts.values()]
+        starts = [sum(ends[:number]) for number in range(3)]
+        place = f"{path}.{names.qkv}"
+        return {
+            kind: SliceTap(SiteInfo(shapes[kind], place, "computed"), "out", start)
+            for kind, start in zip(counts, starts, strict=True)
+        }
+    taps: dict[str, Tap] = {}
+    for kind, product, normed in (("q", names.q, names.q_norm), ("k", names.k, names.k_norm), ("v", names.v, None)):
+        place, shape = f"{path}.{normed or product}", shapes[kind]
+        if normed is None or names.q_norm_on == "flat":
+            taps[kind] = HeadsTap(SiteInfo(shape, place, "out"), "out")
+        elif names.q_norm_on == "heads":
+            taps[kind] = _out(place, shape)
+        else:
+            taps[kind] = TurnedTap(SiteInfo(shape, place, "computed"), "out")
+    if names.q_norm_on == "turned" and names.q_norm:  # then values are there before the norms of queries and keys
+        return {kind: taps[kind] for kind in ("v", "q", "k")}
+    return taps
+
+
+def _mlp(sizes: Sizes, names: Names, path: str) -> dict[str, Tap]:
+    """What enters the nonlinearity, and what its result is multiplied by."""
+    inner = ("b", "t", sizes.inner)
+    if names.gate_up:
+        fused = SiteInfo(inner, f"{path}.{names.gate_up}", "computed")
+        return {"mlp_pre": SliceTap(fused, "out", 0), "mlp_up": SliceTap(fused, "out", sizes.inner)}
+    if names.gate:
+        return {"mlp_pre": _out(f"{path}.{names.gate}", inner), "mlp_up": _out(f"{path}.{names.up}", inner)}
+    return {"mlp_pre": _out(f"{path}.{names.up}", inner)}
+
+
+def _missing(names: Names, rotary: bool) -> Mapping[str, str]:
+    missing = dict(NO_EXPERTS)
+    if not names.gate and not names.gate_up:
+        missing["mlp_up"] = "its MLP has no gate, so nothing is multiplied"
+    if not rotary:
+        missing |= dict.fromkeys(("q_rot", "k_rot"), "its positions do not turn queries and keys")
+    for kind, norm in (("attn", names.attn_norm), ("mlp", names.mlp_norm)):
+        if not norm:
+            missing[f"{kind}_norm_scale"] = "no norm stands before this block, only after it"
+    if not names.mlp_norm:
+        missing["mlp_in"] = "its MLP reads the stream as it is; see resid_mid"
+    return missing
+
+
+def _scale(path: str, norm: Norm) -> Tap:
+    return NormScaleTap(SiteInfo(("b", "t", 1), path, "computed"), "out", norm.eps, norm.centred, norm.offset)
+
+
+def _in(path: str, shape: tuple) -> Tap:
+    return Tap(SiteInfo(shape, path, "in"), "in")
+
+
+def _out(path: str, shape: tuple) -> Tap:
+    return Tap(SiteInfo(shape, path, "out"), "out")

@@ -11,6 +11,7 @@ from tiny_subject import EMBED, OUT, TinySubject, Z
 
 from actscope.core import artifact, lock, progress
 from actscope.core.errors import BadInput, EmptyCorpus, Interrupted, NotFinite, UnknownSite, WrongSubject
+from actscope.core.inputs import SPECIAL, TEXT
 from actscope.core.site import Port, Site
 from actscope.corpora.texts import texts
 from actscope.stores._parts import pieces
@@ -79,7 +80,10 @@ def test_special_tokens_have_a_row_only_when_asked_for_and_only_their_own():
     listed = ["abc", "d" * 100]
     store = capture(TinySubject(end=True), texts(listed), [OUT], special=True)
     assert store.text[1].tolist() == [[0, i] for i in range(5)] + [[1, i] for i in range(102)]
-    assert len(capture(TinySubject(end=True), texts(listed), [OUT])) == 103
+    batch = store.rows(torch.tensor([0, 1, 4, 5, 106]), [OUT])
+    assert batch.roles.tolist() == [SPECIAL, TEXT, SPECIAL, SPECIAL, SPECIAL]
+    without = capture(TinySubject(end=True), texts(listed), [OUT])
+    assert len(without) == 103 and without.rows(torch.tensor([0]), [OUT]).roles is None
 
 
 def test_tokens_is_a_limit_in_rows_that_stops_at_a_unit(small_units):

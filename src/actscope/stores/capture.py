@@ -49,13 +49,13 @@ def capture(
 ) -> Store:
     """Read what stands at `sites` for every token of a corpus, into a store on disk (`out`) or in memory.
 
-    A row is one text token, in corpus order (special tokens too with `special`). Documents longer than `context` (the
-    subject's own when left out) are cut, each piece with its own special tokens; `packed` runs several short pieces in
-    one row, and attention never crosses between them. Capture stops with the first unit that reaches `tokens` rows.
-    `grads` keeps beside every row the gradient of the model's next-token loss there (nats, summed over the tokens of the
-    sequence that text follows), at one backward pass a run and twice the room. `start` skips that many documents. The same
-    call after an interruption goes on where it stopped; a finished one returns its store. threads: of torch while it runs,
-    those it has when left out, and those it began with on resume.
+    A row is one text token, in corpus order; with `special` special tokens have rows too, and batches say which those are
+    (`roles`). Documents longer than `context` (the subject's own when left out) are cut, each piece with its own special
+    tokens; `packed` runs several short pieces in one row, and attention never crosses between them. Capture stops with the
+    first unit that reaches `tokens` rows. `grads` keeps beside every row the gradient of the model's next-token loss there
+    (nats, summed over the tokens of the sequence that text follows), at one backward pass a run and twice the room. `start`
+    skips that many documents. The same call after an interruption goes on where it stopped; a finished one returns its store.
+    threads: of torch while it runs, those it has when left out, and those it began with on resume.
 
     Raises UnknownSite; EmptyCorpus for fewer rows than one context; NotFinite naming document and site; BadInput when
     `out` holds a capture with other settings or is being written; WrongSubject; DiskFull; Interrupted.
@@ -78,6 +78,7 @@ def capture(
         "unit": UNIT,
         "threads": threads or torch.get_num_threads(),
         **({"grads": True} if grads else {}),
+        **({"roles": True} if special else {}),
     }
     if out is None:
         job = _Job(subject, corpus, names, settings, progress)

@@ -37,7 +37,9 @@ def predict(
     """Tokenize what `capture` with these settings would read, and count; sites that not every token reaches count as if all
     did."""
     found = probe(subject, resolve(sites, subject.sites, subject.missing))
-    per_row = sum(width * dtype.itemsize for width, dtype in found.values()) * (1 + grads) + 20  # and its place and token
+    per_row = (
+        sum(width * dtype.itemsize for width, dtype in found.values()) * (1 + grads) + 20 + special
+    )  # and its place, token and role
     rows = documents = units = size = 0
     for unit in planned(subject, corpus, start, context or subject.context, UNIT):
         rows += (here := sum(int(rows_of(piece, special).sum()) for piece in unit.pieces))

@@ -58,6 +58,20 @@ class HFSubject(HookedSubject):
             raise BadInput(f"{type(raw).__name__} of {len(texts)} given; expected one text or several.")
         return self._text.encode(texts)
 
+    def render(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """A dialogue of messages {"role", "content"} as the model's own chat template writes it, for `prepare`, which puts the
+        first special token there itself where the template writes it too. Raises BadInput for a model without a template, and
+        for roles it does not take."""
+        if self._text is None or getattr(self.tokenizer, "chat_template", None) is None:
+            raise BadInput(f"{self.name} has no chat template; give a chat model's folder, or write the dialogue out as text.")
+        try:
+            text = self.tokenizer.apply_chat_template([dict(message) for message in messages], tokenize=False)
+        except Exception as error:  # whatever the template's own language makes of it
+            raise BadInput(f"The chat template of {self.name} refuses this dialogue ({str(error):.200}).") from error
+        first = self.tokenizer.bos_token
+        put = self._text.backend.encode("").tokens
+        return text[len(first) :] if first and put[:1] == [first] and text.startswith(first) else text
+
     def pieces(self, ids: Iterable[int] | Tensor) -> list[str]:
         """The text of each token; "<17>" for ids that stand for no text."""
         return [f"<{int(number)}>" for number in ids] if self._text is None else self._text.pieces(ids)

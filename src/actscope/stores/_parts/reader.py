@@ -197,7 +197,8 @@ class Reader(abc.ABC):
     def _batch(self, index: Tensor, ports: list[Port], grads: bool) -> Batch:
         acts = {port: self._gather(f"acts.{port}", index) for port in ports}
         beside = {port: self._gather(f"grads.{port}", index) for port in ports} if grads else None
-        return Batch(acts, self._gather("where", index), beside)
+        roles = self._gather("role", index).long() if self.settings.get("roles") else None
+        return Batch(acts, self._gather("where", index), beside, roles)
 
     def _with_grads(self, wanted: bool) -> bool:
         if wanted and not self.settings.get("grads"):

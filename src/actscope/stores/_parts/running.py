@@ -33,8 +33,8 @@ def probe(subject: Subject, sites: Iterable[Site]) -> dict[Port, tuple[int, torc
 
 def run_unit(subject: Subject, unit: Planned, sites: list[Site], settings: Mapping) -> dict[str, Tensor]:
     """The tensors of one unit: per port "acts.<port>" Float[n d], and "grads.<port>" where asked for; "where" and "token" of
-    every row; "ids", "roles", "own" and "pieces" (document, first position, length) of every sequence; "names" of the
-    documents as JSON bytes.
+    every row, and its "role" where special tokens have rows; "ids", "roles", "own" and "pieces" (document, first position,
+    length) of every sequence; "names" of the documents as JSON bytes.
 
     Raises NotFinite naming the document and the site, BadInput for a site that the loss does not depend on.
     """
@@ -59,6 +59,9 @@ def run_unit(subject: Subject, unit: Planned, sites: list[Site], settings: Mappi
         "where": torch.cat(where) if where else torch.zeros(0, 2, dtype=torch.long),
         "token": torch.cat([piece.ids[keep] for piece, keep in zip(pieces, kept, strict=True)] or [torch.zeros(0)]).int(),
     }
+    if settings["special"]:
+        role = torch.cat([piece.roles[keep] for piece, keep in zip(pieces, kept, strict=True)] or [torch.zeros(0)])
+        words["role"] = role.to(torch.uint8)
     if not valid.all():
         rows = {name: x[valid] for name, x in rows.items()}
         words = {name: x[valid] for name, x in words.items()}

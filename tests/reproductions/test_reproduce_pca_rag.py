@@ -37,6 +37,7 @@ def test_principal_directions_keep_what_is_planted_and_random_ones_do_not():
 def test_directions_are_chosen_without_looking_at_relevance(monkeypatch):
     monkeypatch.setattr(module, "RANKS", (2, 5, 8))
     vectors = module._planted(1, 1_000, 60, 128, 5)
-    found = module._measured(vectors, 1, 2)
+    monkeypatch.setattr(module, "SMALLER", 8.0)
+    found, index = module._measured(vectors, 1, 2)
     vectors.relevant[:30] = 0
-    assert module._measured(vectors, 1, 2) == found and found["directions"] >= 5
+    assert module._measured(vectors, 1, 2)[0] == found and found["directions"] == index.width >= 5

@@ -100,7 +100,7 @@ def recsae(
     progress(len(alive), len(alive), "latents explained")
     drawn = {"contexts": contexts, "most": most, "above": above, "seed": seed + 3}
     judged = detection(found, dictionary, subject, store, reading=report.reading, **drawn)
-    found = [replace(one, scores=(*one.scores, *([judged[one.latent]] if one.latent in judged else []))) for one in found]
+    found = [replace(one, scores=(*one.scores, judged[one.latent])) for one in found if one.latent in judged]
     return sorted(found, key=lambda one: -float(one.evidence["select"]))  # type: ignore[arg-type]
 
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from actscope.compression._parts.vectors import Index, directions, recall
+from actscope.compression.embeddings import embeddings
 from actscope.core.files import sha256
 from actscope.core.progress import Progress, quiet
 from actscope.core.reproduction import Reproduction
@@ -66,9 +67,9 @@ def pca_rag(
         progress(number, len(seeds), f"seed {seed}")
         vectors = _planted(seed, documents, 2 * queries, width, rank)
         spread = _planted(seed, documents, 2 * queries, width, width)
-        figures = _measured(vectors, seed, draws)
-        figures |= {f"{name} without planted dimensions": value for name, value in _measured(spread, seed, draws).items()}
-        found.append({**figures, **_timed(vectors, int(figures["directions"]), rounds)})
+        (figures, small), (control, _) = (_measured(each, seed, draws) for each in (vectors, spread))
+        control = {f"{name} without planted dimensions": value for name, value in control.items()}
+        found.append({**figures, **control, **_timed(vectors, small, rounds)})
     progress(len(seeds), len(seeds), "seeds")
     figures = {name: tuple(one[name] for one in found) for name in found[0]}
     mean = {name: over_seeds(values)[0] for name, values in figures.items()}
@@ -104,40 +105,34 @@ def _planted(seed: int, documents: int, queries: int, width: int, rank: int) -> 
     return _Vectors(outer[0], outer[1], (asked @ points.T).topk(TOP, dim=1).indices)
 
 
-def _measured(vectors: _Vectors, seed: int, draws: int) -> dict[str, float]:
-    """Steps 2 and 3."""
+def _measured(vectors: _Vectors, seed: int, draws: int) -> tuple[dict[str, float], Index]:
+    """Steps 2 and 3, and the index of principal directions."""
     half = len(vectors.queries) // 2
     choose, judge = vectors.queries[:half], vectors.queries[half:]
+    width = choose.shape[1]
+    shares, budget = [rank / width for rank in RANKS], 4 * width / SMALLER
+    small = embeddings(vectors.documents, choose, shares=shares, formats=("float32",), budget=budget, top=TOP, seed=seed).index
     whole = Index(vectors.documents, None, "float32")
     exact = whole.search(choose, TOP)
 
-    def agreement(rows: Float[Tensor, "r d"]) -> float:
-        return float(recall(Index(vectors.documents, rows, "float32").search(choose, TOP), exact).mean())
+    def agreement(index: Index) -> float:
+        return float(recall(index.search(choose, TOP), exact).mean())
 
-    turned = directions(vectors.documents, "pca")
-    rank = max(RANKS, key=lambda r: agreement(turned[:r]))
-    tried = [directions(vectors.documents[:1], "random", 1000 * seed + number)[:rank] for number in range(draws)]
-    rivals = {"principal": turned[:rank], "random": max(tried, key=agreement)}
-    wanted = vectors.relevant[half:]
-    of_all = float(recall(whole.search(judge, TOP), wanted).mean())
-    small = {name: Index(vectors.documents, rows, "float32") for name, rows in rivals.items()}
-    found = {
-        f"recall of {name} directions": float(recall(index.search(judge, TOP), wanted).mean()) for name, index in small.items()
+    tried = (directions(vectors.documents[:1], "random", 1000 * seed + number)[: small.width] for number in range(draws))
+    random = max((Index(vectors.documents, rows, "float32") for rows in tried), key=agreement)
+    recalls = {
+        name: float(recall(index.search(judge, TOP), vectors.relevant[half:]).mean())
+        for name, index in (("the whole vectors", whole), ("principal directions", small), ("random directions", random))
     }
-    bytes_of_all, bytes_left = (len(vectors.documents) * one.bytes + one.shared for one in (whole, small["principal"]))
-    return {
-        "directions": float(rank),
-        "times smaller": bytes_of_all / bytes_left,
-        "recall of the whole vectors": of_all,
-        **found,
-        **{f"kept by {name} directions": found[f"recall of {name} directions"] / of_all for name in rivals},
-    }
+    kept = {f"kept by {name}": value / recalls["the whole vectors"] for name, value in list(recalls.items())[1:]}
+    bytes_of_all, bytes_left = (len(vectors.documents) * one.bytes + one.shared for one in (whole, small))
+    found = {"directions": float(small.width), "times smaller": bytes_of_all / bytes_left, **kept}
+    return {**found, **{f"recall of {name}": value for name, value in recalls.items()}}, small
 
 
-def _timed(vectors: _Vectors, rank: int, rounds: int) -> dict[str, float]:
+def _timed(vectors: _Vectors, small: Index, rounds: int) -> dict[str, float]:
     """Step 5: one query at a time, and 32 at once. Seconds of the whole index beside the ratios."""
-    rows = directions(vectors.documents, "pca")[:rank]
-    pair = [Index(vectors.documents, part, "float32") for part in (None, rows)]
+    pair = [Index(vectors.documents, None, "float32"), small]
     found = {}
     for name, size in (("times faster", 1), ("times faster, 32 queries at once", 32)):
         asked = vectors.queries[: 8 * size].split(size)

@@ -58,6 +58,7 @@ def test_formats_are_compared_on_embeddings_chosen_elsewhere(few):
     assert abs(result.control) < 0.005 and result.control == mean["lost by float16"]
     assert mean["lost by half of random directions float8"] > mean["lost by half float8"]
     assert mean["error of int8 calibrated"] < mean["error of float8"]
+    assert 1 > mean["agreement of int8 calibrated"] > mean["agreement of float8"] > 0.5
     assert (mean["width"], mean["width of all layers"], mean["width of neurons"]) == (128, 512, 2048)
     assert mean["lost by float8 with the mean left in"] > mean["lost by float8"] + 0.05
     assert result.holds == (result.baseline > max(result.ours, mean["lost by half float8"]))

@@ -13,7 +13,8 @@ embeddings taken from pocket.
     5. What decides: the error of a format, as a share of the vectors' length. That of float8 is the same at every width; that
        of 256 steps from -1 to 1 grows as the root of the width, for a vector of length 1 has the smaller coordinates the more
        it has. So steps 3 and 4 again on wider embeddings (all layers side by side; the neurons of all layers), and with the
-       mean left in, which makes coordinates large that tell nothing apart.
+       mean left in, which makes coordinates large that tell nothing apart. Beside nDCG, agreement: the share of what the search
+       in single precision finds.
 
 Letters: n passages (q other ones), d width, t tokens.
 """
@@ -27,7 +28,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from actscope.compression._parts.vectors import Index, directions, ndcg
+from actscope.compression._parts.vectors import Index, directions, ndcg, recall
 from actscope.core.inputs import Inputs
 from actscope.core.progress import Progress, quiet
 from actscope.core.reproduction import Reproduction
@@ -47,7 +48,7 @@ TOP = 10
 _FORMATS = {"float8": "float8", "int8 uncalibrated": "int8_raw", "int8 calibrated": "int8"}
 _AGAIN = (
     *("width", "nDCG in single precision", "lost by half float8", "lost by int8 codes as they are"),
-    *(f"{what} {name}" for what in ("lost by", "error of") for name in _FORMATS),
+    *(f"{what} {name}" for what in ("lost by", "error of", "agreement of") for name in _FORMATS),
 )  # what step 5 measures again
 _ROWS = 128  # passages at a time
 
@@ -182,7 +183,14 @@ def _lost(queries: Float[Tensor, "n d"], index: Float[Tensor, "n d"], seed: int)
         **lost,
         "lost by int8 codes as they are": 1 - _codes(queries, index) / whole,
         **{f"error of {name}": _error(index, format) for name, format in _FORMATS.items()},
+        **{f"agreement of {name}": _agreement(queries, index, format) for name, format in _FORMATS.items()},
     }
+
+
+def _agreement(queries: Float[Tensor, "n d"], index: Float[Tensor, "n d"], format: str) -> float:
+    """The share of what the search in single precision finds that is found."""
+    exact, found = (Index(index, None, one).search(queries, TOP) for one in ("float32", format))
+    return float(recall(found, exact).mean())
 
 
 def _error(index: Float[Tensor, "n d"], format: str) -> float:

@@ -15,6 +15,7 @@ from actscope.scores.dictionary.cross_entropy import cross_entropy
 from actscope.scores.dictionary.dead_share import dead_share
 from actscope.scores.dictionary.fvu import fvu
 from actscope.scores.dictionary.l0 import l0
+from actscope.scores.dictionary.special_tokens import special_tokens
 from actscope.scores.dictionary.truth_recovery import truth_recovery
 
 __all__ = ["score"]
@@ -30,7 +31,8 @@ def score(
     seed: int = 0,
     progress: Progress = quiet,
 ) -> list[Score]:
-    """Judge a dictionary on a store: fvu, l0, dead_share, cross_entropy, and with `labels` truth_recovery.
+    """Judge a dictionary on a store: fvu, l0, dead_share, cross_entropy; special_tokens where the store has rows of them; and
+    with `labels` truth_recovery.
 
     Score on text the dictionary was not trained on. documents: only these; truth recovery takes its own halves of the
     store. A measure that cannot be taken here (a site whose ablation costs nothing) is left out with a warning.
@@ -44,6 +46,8 @@ def score(
         l0(dictionary, store, census=census, seed=seed),
         dead_share(dictionary, store, census=census),
     ]
+    if next(store.batches(list(dictionary.reads)[:1], 1)).roles is not None:
+        scores.append(special_tokens(dictionary, store, documents=documents, seed=seed))
     progress(1, steps, "reconstruction")
     try:
         scores.append(cross_entropy(dictionary, subject, store, documents=documents, seed=seed))

@@ -7,8 +7,13 @@ from fakes import PORT, SITE, Rows, constant, perfect
 from actscope.core.batch import Batch
 from actscope.core.errors import BadInput
 from actscope.core.inputs import SPECIAL, TEXT
+from actscope.corpora.texts import texts
+from actscope.dictionaries.identity import Identity
+from actscope.scores._all import score as every_score
 from actscope.scores.dictionary.fvu import fvu
 from actscope.scores.dictionary.special_tokens import special_tokens
+from actscope.stores.capture import capture
+from actscope.subjects.load import load
 
 
 class WithRoles(Rows):
@@ -60,3 +65,11 @@ def test_a_store_without_special_tokens_is_refused():
     with pytest.raises(BadInput, match="1 of 1 rows are special"):
         special_tokens(perfect(4), only)
     assert PORT in only.ports
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_the_verb_score_has_it_where_the_store_knows_special_tokens(special):
+    mini = load("pocket-mini")
+    store = capture(mini, texts(["Mary counts: Monday, Tuesday."] * 20), ["layers.1.resid_post"], context=8, special=special)
+    names = [one.name for one in every_score(Identity(reads=store.ports), mini, store)]
+    assert ("special_tokens" in names) == special and {"fvu", "cross_entropy"} <= set(names)

@@ -45,5 +45,7 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "gemma3_text": _of("Gemma3Text", WIDE, sliding_window=5, query_pre_attn_scalar=7),
     "phi3": _of("Phi3", LLAMA),
     "olmo2": _of("Olmo2", LLAMA),
+    "opt": _of("OPT", {**SIZES, **IDS}, ffn_dim=44, word_embed_proj_dim=32),
+    "gptj": _of("GPTJ", {**SIZES, "bos_token_id": 0, "eos_token_id": 0}, n_inner=44, rotary_dim=4),
     "gpt2": _of("GPT2", SIZES, **{"bos_token_id": 0, "eos_token_id": 0}, n_inner=44),
 }

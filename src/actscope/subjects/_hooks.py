@@ -34,7 +34,10 @@ class Step(NamedTuple):
 
 
 class Pass:
-    """The state of one run. `seen` holds the value at every site kept."""
+    """The state of one run. `seen` holds the value at every site kept.
+
+    tokens: (b, t), where a module that works on all b t tokens in one row of rows still has sites [b t d].
+    """
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class Pass:
         context: Callable[[], Context],
         grad: bool,
         stops: bool,
+        tokens: tuple[int, int] | None = None,
     ):
         self.steps = steps
         self.left = set(needed)
@@ -51,6 +55,7 @@ class Pass:
         self.seen: dict[Site, Tensor] = {}
         self.stops = stops
         self.grad = grad
+        self.tokens = tokens
         self.attend: Callable | None = None  # attention in the open, where a site inside it is asked for
         self._make_context = context
         self._context: Context | None = None
@@ -70,14 +75,21 @@ class Pass:
             raise Stop
 
     def at(self, steps: Sequence[Step], x: Tensor, module: nn.Module, given: Tensor) -> Tensor:
+        if self.tokens is not None and x.dim() == 2 and len(x) == self.tokens[0] * self.tokens[1]:
+            before, x, given = x, x.unflatten(0, self.tokens), given.unflatten(0, self.tokens)
+            after = self._steps(steps, x, module, given, flat=True)
+            return before if after is x and not self.grad else after.flatten(0, 1)
+        return self._steps(steps, x, module, given)
+
+    def _steps(self, steps: Sequence[Step], x: Tensor, module: nn.Module, given: Tensor, flat: bool = False) -> Tensor:
         for step in steps:
-            x = self._step(step, x, module, given)
+            x = self._step(step, x, module, given, flat)
         return x
 
-    def _step(self, step: Step, x: Tensor, module: nn.Module, given: Tensor) -> Tensor:
+    def _step(self, step: Step, x: Tensor, module: nn.Module, given: Tensor, flat: bool) -> Tensor:
         tap = step.tap
         value = tap.get(x, module, given)
-        changed = bool(step.writes)
+        changed = bool(step.writes) or (flat and self.grad and bool(step.keep))  # a view of x is not on the way to the logits
         if changed and tap.shared:
             value = value.clone()  # the tensor itself is about to be overwritten
         for site, intervention in step.writes:

@@ -4,6 +4,7 @@ Letters: b batch, t tokens.
 """
 
 import contextlib
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -97,7 +98,8 @@ class HFSubject(HookedSubject):
             positions, mask = laid.now(tokens, self.device)
             return Context({}, inputs, positions, mask, step)
 
-        this = Pass(plan, needed, context=context, grad=grad, stops=bool(needed) and past is None and LOGITS not in wanted)
+        stops = bool(needed) and past is None and LOGITS not in wanted
+        this = Pass(plan, needed, context=context, grad=grad, stops=stops, tokens=tokens)
         logits_asked = not wanted or LOGITS in wanted
         whole = logits_asked or any(not path.startswith(self.model.base_model_prefix) for path, _ in needed)
         if logits_asked:
@@ -161,6 +163,10 @@ class HFSubject(HookedSubject):
         if not inside:
             yield
             return
+        if self.anatomy.method:
+            with self._own_attention(this, past, inside):
+                yield
+            return
         _register()
         config = self.model.config
         original = config._attn_implementation
@@ -174,9 +180,22 @@ class HFSubject(HookedSubject):
         finally:
             config._attn_implementation = original
 
+    @contextlib.contextmanager
+    def _own_attention(self, this: Pass, past: Any, inside: set[str]) -> Iterator[None]:
+        """The same for a family whose attention is a method of its modules."""
+        method = self.anatomy.method
+        for path in inside:
+            module = self.modules[path]
+            vars(module)[method] = functools.partial(self._attend, this, past, path, module)
+        try:
+            yield
+        finally:
+            for path in inside:
+                del vars(self.modules[path])[method]
+
     def _attend(
         self, this: Pass, past: Any, path: str, module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None,
-        *, scaling: float, dropout: float = 0.0, softcap: float | None = None, **unused: Any,
+        **given: Any,
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         def visit(kind: str, x: Tensor) -> Tensor:
             place = (path, kind)
@@ -194,8 +213,8 @@ class HFSubject(HookedSubject):
                 past.layers[self.anatomy.attention[path]].keys = x
             return x
 
-        given = {"scaling": scaling, "dropout": dropout, "softcap": softcap}
-        return self.anatomy.attend(module, query, key, value, mask, **given, visit=visit)
+        known = {name: value for name, value in given.items() if name in ("scaling", "dropout", "softcap")}
+        return self.anatomy.attend(module, query, key, value, mask, **known, visit=visit)
 
     def _check(self, inputs: Inputs, cache: Any) -> None:
         if (inputs.ids is None) == (inputs.embeds is None):

@@ -34,6 +34,11 @@ class Case:
         return dict(self.subject.run(self.ids, read=sites).acts)
 
     @property
+    def uncached(self) -> dict[str, bool]:
+        """What makes a model of transformers run without a cache, which lays keys out otherwise and so changes last bits."""
+        return {"use_cache": False} if hasattr(self.model, "config") else {}
+
+    @property
     def layers(self) -> list[int]:
         return sorted({site.layer for site in self.subject.order if site.layer is not None})
 

@@ -25,7 +25,7 @@ def boundaries_are_bitwise_plain_hooks(case: Case) -> None:
         handles.append(_plain_hook(modules[info.module], (info.module, info.side), seen))
     try:
         with torch.no_grad():
-            case.model(case.ids)
+            case.model(case.ids, **case.uncached)
     finally:
         for handle in handles:
             handle.remove()
@@ -55,7 +55,7 @@ def attention_is_bitwise_the_eager_models(case: Case) -> None:
     eager = copy.deepcopy(case.model)
     eager.config._attn_implementation = "eager"
     with torch.no_grad():
-        expected = eager(case.ids, output_attentions=True).attentions
+        expected = eager(case.ids, output_attentions=True, **case.uncached).attentions
     every = case.subject.run(case.ids, read=case.subject.order).acts
     for layer in case.layers:
         assert torch.equal(case.site("attn_pattern", layer), expected[layer]), f"layers.{layer}.attn_pattern"

@@ -25,7 +25,8 @@ class Anatomy:
     taps: every site it has, in the order it is computed. missing: kinds of the table it lacks -> why. attention: path of
     each attention module -> its layer. attend: that module's own eager attention, calling `visit(kind, value)` for q_rot,
     k_rot, attn_scores and attn_pattern as they arise. context: longest sequence, in tokens. windows: how many tokens back
-    attention looks, itself included, None for all; where layers differ, by their type as the config names it.
+    attention looks, itself included, None for all; where layers differ, by their type as the config names it. method: the
+    attention modules' own method that `attend` stands in for, in families that do not ask transformers for the function.
     """
 
     taps: Mapping[Site, Tap]
@@ -34,6 +35,7 @@ class Anatomy:
     attend: Attend
     context: int
     windows: int | Mapping[str, int | None] | None = None
+    method: str = ""
 
 
 def attend(
@@ -53,7 +55,8 @@ def attend(
     g heads of keys and values serve h / g queries each. softcap: c tanh(scores / c) before the mask.
     """
     query, key = visit("q_rot", query), visit("k_rot", key)
-    key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in (key, value))
+    if (shared := query.shape[1] // key.shape[1]) > 1:
+        key, value = (x.repeat_interleave(shared, dim=1) for x in (key, value))
     scores = torch.matmul(query, key.transpose(2, 3)) * scaling
     if softcap is not None:
         scores = (scores / softcap).tanh() * softcap

@@ -1,4 +1,5 @@
-"""Decoders made of the same parts under other names: a stream to which each layer's attention and MLP are added in turn.
+"""Decoders made of the same parts under other names: a stream to which each layer's attention and MLP are added, in turn or
+both at once.
 
 A family's file says what its modules are called and which parts it has; the sites follow from that.
 """
@@ -17,6 +18,8 @@ NO_EXPERTS = {
     "expert_out": "it has no experts",
 }
 
+PARALLEL = "attention and MLP both read resid_pre (parallel residual), so no stream stands between them"
+
 
 @dataclass(frozen=True)
 class Norm:
@@ -31,10 +34,10 @@ class Norm:
 class Names:
     """Module paths: of the whole below `base`, of a layer's parts below the layer. None for a part that is not there.
 
-    attn_norm, mlp_norm: what stands before a block; attn_add, mlp_add: what its output goes through before it is added to the
-    stream. q_norm, k_norm: on queries and keys before they are turned, over [b t h*dh] ("flat"), [b t h dh] ("heads") or
-    [b h t dh] ("turned") as `q_norm_on` says. qkv: one product that gives q, k and v side by side. gate_up: one that gives gate
-    and up. gate: None for an MLP without a gate, whose first product is then `up`.
+    attn_norm, mlp_norm: what stands before a block, which may be one norm for both; attn_add, mlp_add: what its output goes
+    through before it is added to the stream. q_norm, k_norm: on queries and keys before they are turned, over [b t h*dh]
+    ("flat"), [b t h dh] ("heads") or [b h t dh] ("turned") as `q_norm_on` says. qkv: one product that gives q, k and v side by
+    side. gate_up: one that gives gate and up. gate: None for an MLP without a gate, whose first product is then `up`.
     """
 
     base: str = "model"
@@ -104,35 +107,37 @@ def decoder(
     norm: Norm,
     *,
     rotary: bool = True,
+    parallel: bool = False,
     capped: bool = False,
-    windows: int | Mapping[str, int | None] | None = None,
+    **more: Any,
 ) -> Anatomy:
-    """The sites of such a model. rotary: positions turn queries and keys. capped: the model does something to the logits after
-    its last product. windows: as in Anatomy."""
+    """The sites of such a model. rotary: positions turn queries and keys. parallel: attention and MLP both read the stream as
+    it comes in. capped: the model does something to the logits after its last product. more: as Anatomy takes it."""
     stream = ("b", "t", sizes.width)
     taps: dict[Site, Tap] = {Site("embed"): _out(f"{names.base}.{names.embed}", stream)}
     for layer in range(sizes.layers):
         path = f"{names.base}.{names.layers}.{layer}"
-        taps.update({Site(kind, layer): tap for kind, tap in _layer(sizes, names, norm, path, rotary).items()})
+        taps.update({Site(kind, layer): tap for kind, tap in _layer(sizes, names, norm, path, rotary, parallel).items()})
     final = f"{names.base}.{names.final}"
     taps[Site("final_norm_scale")] = _scale(final, norm)
     taps[Site("final_norm")] = _out(final, stream)
     taps[Site("logits")] = _out("" if capped else "lm_head", ("b", "t", sizes.vocabulary))
     attention = {f"{names.base}.{names.layers}.{layer}.{names.attention}": layer for layer in range(sizes.layers)}
-    return Anatomy(taps, _missing(names, rotary), attention, attend, sizes.context, windows)
+    given = {"attend": attend, **more}
+    return Anatomy(taps, _missing(names, rotary, parallel), attention, context=sizes.context, **given)
 
 
-def _layer(sizes: Sizes, names: Names, norm: Norm, path: str, rotary: bool) -> dict[str, Tap]:
+def _layer(sizes: Sizes, names: Names, norm: Norm, path: str, rotary: bool, parallel: bool) -> dict[str, Tap]:
     """In the order of computation."""
     stream = ("b", "t", sizes.width)
     maps = ("b", sizes.heads, "t", "t")
     attention, out, down = (f"{path}.{name}" for name in (names.attention, names.out, names.down))
     before, middle = names.attn_norm, names.mlp_norm
+    shared = before is not None and before == middle
     taps: dict[str, Tap] = {"resid_pre": _in(path, stream)}
     if before:
-        taps |= {"attn_norm_scale": _scale(f"{path}.{before}", norm), "attn_in": _out(f"{path}.{before}", stream)}
-    else:
-        taps["attn_in"] = _in(attention, stream)
+        taps["attn_norm_scale"] = _scale(f"{path}.{before}", norm)
+    taps["attn_in"] = _out(f"{path}.{before}", stream) if before and not shared else _in(attention, stream)
     taps |= _queries(sizes, names, path)
     if rotary:
         for kind, heads in (("q_rot", sizes.heads), ("k_rot", sizes.kv)):
@@ -140,8 +145,11 @@ def _layer(sizes: Sizes, names: Names, norm: Norm, path: str, rotary: bool) -> d
     taps |= {kind: Tap(SiteInfo(maps, attention, "computed"), kind) for kind in ("attn_scores", "attn_pattern")}
     taps |= {"z": HeadsTap(SiteInfo(("b", "t", sizes.heads, sizes.head), out, "in"), "in"), "attn_out": _out(out, stream)}
     taps["attn_add"] = _out(f"{path}.{names.attn_add or names.out}", stream)
-    taps["resid_mid"] = SharedTap(SiteInfo(stream, f"{path}.{middle or names.mlp}", "in"), "in")
-    if middle:
+    if not parallel:
+        taps["resid_mid"] = SharedTap(SiteInfo(stream, f"{path}.{middle or names.mlp}", "in"), "in")
+    if shared:
+        taps["mlp_in"] = _in(f"{path}.{names.mlp}", stream)
+    elif middle:
         taps |= {"mlp_norm_scale": _scale(f"{path}.{middle}", norm), "mlp_in": _out(f"{path}.{middle}", stream)}
     taps |= _mlp(sizes, names, path)
     inner = ("b", "t", sizes.inner)
@@ -187,8 +195,10 @@ def _mlp(sizes: Sizes, names: Names, path: str) -> dict[str, Tap]:
     return {"mlp_pre": _out(f"{path}.{names.up}", inner)}
 
 
-def _missing(names: Names, rotary: bool) -> Mapping[str, str]:
+def _missing(names: Names, rotary: bool, parallel: bool) -> Mapping[str, str]:
     missing = dict(NO_EXPERTS)
+    if parallel:
+        missing["resid_mid"] = PARALLEL
     if not names.gate and not names.gate_up:
         missing["mlp_up"] = "its MLP has no gate, so nothing is multiplied"
     if not rotary:
@@ -196,6 +206,8 @@ def _missing(names: Names, rotary: bool) -> Mapping[str, str]:
     for kind, norm in (("attn", names.attn_norm), ("mlp", names.mlp_norm)):
         if not norm:
             missing[f"{kind}_norm_scale"] = "no norm stands before this block, only after it"
+    if names.mlp_norm and names.mlp_norm == names.attn_norm:
+        missing["mlp_norm_scale"] = "attention and MLP share one norm; see attn_norm_scale"
     if not names.mlp_norm:
         missing["mlp_in"] = "its MLP reads the stream as it is; see resid_mid"
     return missing

@@ -9,7 +9,7 @@ from typing import Any
 from actscope.core.site import Site, SiteInfo
 from actscope.subjects._taps import HeadsTap, InterleavedTap, NormScaleTap, SharedTap, Tap, TurnedTap
 from actscope.subjects.anatomy._anatomy import Anatomy, attend
-from actscope.subjects.anatomy._decoder import NO_EXPERTS
+from actscope.subjects.anatomy._decoder import NO_EXPERTS, PARALLEL
 
 __all__ = ["gpt_neox"]
 
@@ -27,7 +27,7 @@ def gpt_neox(config: Any) -> Anatomy:
     taps[Site("logits")] = _out("lm_head", ("b", "t", config.vocab_size))
     missing = {**NO_EXPERTS, "mlp_up": "its MLP has no gate, so nothing is multiplied"}
     if config.use_parallel_residual:
-        missing["resid_mid"] = "attention and MLP both read resid_pre (parallel residual), so no stream stands between them"
+        missing["resid_mid"] = PARALLEL
     attention = {f"{base}.layers.{layer}.attention": layer for layer in range(config.num_hidden_layers)}
     return Anatomy(taps, missing, attention, attend, config.max_position_embeddings)
 

@@ -67,6 +67,7 @@ def transcoder(
     boolean_rows: int = 20_000,
     boolean_seen: int = 300_000,
     steps: int = 2500,
+    tried: Sequence[float] = RATES,
     full: bool = False,
     progress: Progress = quiet,
 ) -> Reproduction:
@@ -74,9 +75,9 @@ def transcoder(
 
     seeds: of text, dictionaries and the boolean model. tokens: captured; rows: seen in training; latents, k: of every
     dictionary on pocket; judged: documents they are judged on, at most. boolean_rows: of the boolean model,
-    to fit on and as many to judge on; boolean_seen: rows seen in training; steps: in which that model is trained.
-    full: five seeds, three times the rows. holds: in every seed the pairs recovered reach their bar and beat the
-    neurons', and over seeds (95%, Student's t) the transcoder loses no more cross-entropy than the autoencoder.
+    to fit on and as many to judge on; boolean_seen: rows seen in training; steps: in which that model is trained;
+    tried: learning rates. full: five seeds, three times the rows. holds: in every seed the pairs recovered reach their bar
+    and beat the neurons', and over seeds (95%, Student's t) the transcoder loses no more cross-entropy than the autoencoder.
     """
     began = time.monotonic()
     if full:
@@ -84,7 +85,7 @@ def transcoder(
     subject = load("pocket")
     progress(0, len(seeds) + 1, "learning rates")
     size = {"tokens": tokens, "rows": rows, "latents": latents, "k": k, "judged": judged}
-    rates = _rates(subject, **size)
+    rates = _rates(subject, tried, **size)
     found: list[dict[str, float]] = []
     for number, seed in enumerate(seeds):
         progress(number + 1, len(seeds) + 1, f"seed {seed}")
@@ -124,20 +125,24 @@ def _texts(subject: Subject, seed: int, tokens: int) -> tuple[Store, Store]:
     )
 
 
-def _rates(subject: Subject, *, tokens: int, rows: int, latents: int, k: int, judged: int) -> dict[str, float]:
+def _rates(
+    subject: Subject, tried: Sequence[float], *, tokens: int, rows: int, latents: int, k: int, judged: int
+) -> dict[str, float]:
     """Step 1: of each method and layer the rate that loses least on text of its own."""
+    if len(tried) == 1:
+        return {f"{name} {layer}": tried[0] for layer in LAYERS for name in _members(layer, TUNING, latents, k)}
     store, other = _texts(subject, TUNING, tokens)
     documents = sorted(other.documents)[:judged]
     members, rates = {}, {}
     for layer in LAYERS:
-        for rate in RATES:
+        for rate in tried:
             for name, one in _members(layer, TUNING, latents, k).items():
                 members[f"{name} {layer} {rate}"], rates[f"{name} {layer} {rate}"] = one, rate
     fitted = sweep(members, store, Plan(rows=rows, batch=1024, seed=TUNING), rates=rates)
     spliced = {name: cross_entropy(one, subject, other, documents=documents).parts["spliced"] for name, one in fitted.items()}
     best = {}
     for which in dict.fromkeys(name.rsplit(" ", 1)[0] for name in spliced):
-        best[which] = min(RATES, key=lambda rate: spliced[f"{which} {rate}"])
+        best[which] = min(tried, key=lambda rate: spliced[f"{which} {rate}"])
     return best
 
 

@@ -35,7 +35,7 @@ def test_a_score_is_the_share_of_codes_that_no_other_row_has():
 
 
 def test_mixed_up_prompts_tell_nothing():
-    result = discrete_sae(seeds=(0,), judged=12, rounds=20)
+    result = discrete_sae(seeds=(0,), judged=12, rounds=5)
     mean = {name: values[0] for name, values in result.figures.items()}
     assert result.ours == mean["codes"] and result.control == mean["mixed up"]
     assert result.baseline == max(mean[rival] for rival in RIVALS)

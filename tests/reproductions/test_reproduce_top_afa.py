@@ -36,6 +36,7 @@ def test_a_small_run_compares_with_the_best_of_the_sweep():
     assert result.ours == pytest.approx(mean["r of top-AFA"]) and result.baseline == pytest.approx(mean["r of best TopK"])
     assert result.control == pytest.approx(mean["r of random atoms"]) and abs(result.control) < 0.3
     assert set(result.figures["setting of best TopK"]) <= {4.0, 20.0}
+    assert set(result.figures["rate of best TopK"]) | set(result.figures["rate of top-AFA"]) <= {0.005, 0.015}
     assert mean["r of the true atoms"] > mean["r of random atoms"] + 0.2
     ratio = result.figures["unexplained by top-AFA"][0] / result.figures["unexplained by best TopK"][0]
     assert result.figures["unexplained, over best TopK"][0] == pytest.approx(ratio)

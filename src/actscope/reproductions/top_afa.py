@@ -45,8 +45,8 @@ BAR = 0.8
 WITHIN = 1.05
 LEAST, MOST = 2, 20  # directions of a row
 WEIGHTS = (1 / 128, 1 / 32, 1 / 16)
-SWEEP = (2, 4, 8, 12, 16, 20, 32, 64)
-RATES = (0.005, 0.015)
+SWEEP = (2, 4, 8, 16, 20, 32, 64, 128, 256)  # beyond what is true, for as many as top-AFA itself takes
+RATES = (0.005, 0.015, 0.03)
 
 
 def top_afa(
@@ -83,7 +83,7 @@ def top_afa(
         made = _Made(data, latents, rows, seed)
         topk = _tried(made, {f"k={k}": {"k": k} for k in sweep}, rates, chosen)
         ours = _tried(made, {f"afa={afa:.4f}": {"afa": afa} for afa in weights}, rates, chosen)
-        found.append({**_compared(data, ours, topk), **_untrained(made), **_from_the_truth(made, min(rates))})
+        found.append({**_compared(data, ours, topk, chosen), **_untrained(made), **_from_the_truth(made, min(rates))})
     progress(len(seeds), len(seeds), "seeds")
     figures = {name: tuple(one[name] for one in found) for name in found[0]}
     mean = {name: over_seeds(values)[0] for name, values in figures.items()}
@@ -144,15 +144,19 @@ def _tried(
     return best
 
 
-def _compared(data: _Data, ours: Mapping[str, Dictionary], topk: Mapping[str, Dictionary]) -> dict[str, float]:
+def _compared(
+    data: _Data, ours: Mapping[str, Dictionary], topk: Mapping[str, Dictionary], chosen: Mapping[str, float]
+) -> dict[str, float]:
     """Step 3: of each method, the setting that leaves least unexplained on the rows to choose on."""
     found: dict[str, float] = {}
     for name, tried in (("top-AFA", ours), ("best TopK", topk)):
-        one = min(tried.values(), key=lambda one: unexplained(one, data.choosing))
+        best = min(tried, key=lambda which: unexplained(tried[which], data.choosing))
+        one = tried[best]
         found |= {f"r of {name}": agreement(one, data.judging), f"unexplained by {name}": unexplained(one, data.judging)}
         found |= {f"active in {name}": active(one, data.judging), f"AFA of {name}": afa(one, data.store).value}
-        setting = one.settings["k" if name == "best TopK" else "afa"]
-        found |= {f"setting of {name}": float(setting), f"atoms found by {name}": recovered(one, data.judging)}  # type: ignore[arg-type]
+        setting = str(one.settings["k" if name == "best TopK" else "afa"])
+        found |= {f"setting of {name}": float(setting), f"rate of {name}": chosen[best]}
+        found[f"atoms found by {name}"] = recovered(one, data.judging)
     found["unexplained, over best TopK"] = found["unexplained by top-AFA"] / found["unexplained by best TopK"]
     found["highest r of top-AFA at any weight"] = max(agreement(one, data.judging) for one in ours.values())
     found["fewest active in top-AFA at any weight"] = min(active(one, data.judging) for one in ours.values())

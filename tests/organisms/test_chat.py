@@ -6,11 +6,20 @@ import torch
 from actscope.core.errors import BadInput, UsageError
 from actscope.core.inputs import SPECIAL
 from actscope.corpora.chats import chats
+from actscope.corpora.texts import texts
 from actscope.organisms import chat as chat_file
 from actscope.organisms.chat import _answering, _in_blocks, chat
 from actscope.organisms.dialogues import AGAIN, dialogues, render
 from actscope.subjects.load import load
 from actscope.tasks._parts.rule import is_test
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little_text():
+    """The standard library takes seconds to read."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chat_file, "standard_library", lambda split: texts(["def add(a, b):\n    return a + b\n"] * 3000))
+        yield
 
 
 @pytest.fixture(scope="module")

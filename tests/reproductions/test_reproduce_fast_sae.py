@@ -5,12 +5,22 @@ import torch
 
 from actscope.core.inputs import Inputs
 from actscope.core.site import Port
+from actscope.corpora.texts import texts
+from actscope.organisms import chat as chat_file
 from actscope.organisms.chat import chat, token_ids
 from actscope.organisms.dialogues import dialogues
 from actscope.reproductions.fast_sae import METHODS, SITE, fast_sae, in_blocks
 from actscope.stores.capture import capture
 
-SMALL = {"tokens": 6000, "rows": 20_000, "latents": 128, "judged": 6000, "rates": (0.03,), "blocks": 32, "turns": 160}
+SMALL = {"tokens": 5000, "rows": 12_000, "latents": 96, "judged": 4000, "rates": (0.03,), "blocks": 16, "turns": 96}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little_text():
+    """The standard library takes seconds to read."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chat_file, "standard_library", lambda split: texts(["def add(a, b):\n    return a + b\n"] * 3000))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ Dialogue i is a pure function of (seed, split, i). Each is one document in the c
     <|user|>Mary counts: Monday, Tuesday,<|end|><|assistant|> Wednesday.<|end|><|user|>Say that again.<|end|>...
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -114,5 +115,6 @@ def render(messages: Sequence[Mapping[str, str]]) -> str:
     return "".join(f"<|{message['role']}|>{message['content']}{END}" for message in messages)
 
 
+@functools.cache
 def _rule(name: str) -> Rule:
     return methods.find("tasks", name)()  # type: ignore[operator]

@@ -50,7 +50,7 @@ class Dialogues:
     def name(self) -> str:
         return f"dialogues-{self.split}-{self.seed}"
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
         first = [self.document(number).text for number in range(min(self.size, 64))]
         return hashlib.sha256(json.dumps([VERSION, self.seed, self.size, self.split, first]).encode()).hexdigest()

@@ -30,7 +30,7 @@ def test_principal_directions_keep_what_is_planted_and_random_ones_do_not():
     assert result.ours == pytest.approx(mean["recall of principal directions"] / mean["recall of the whole vectors"])
     assert result.control == mean["kept by principal directions without planted dimensions"] < 0.2
     assert mean["recall of the whole vectors without planted dimensions"] > 0.5
-    assert mean["times faster"] > 1 and mean["milliseconds of the whole index"] > 0
+    assert min(mean["times faster"], mean["times faster in processor time"]) > 1 and mean["milliseconds of the whole index"] > 0
     assert not result.holds  # what all vectors share weighs too much beside so few of them
 
 

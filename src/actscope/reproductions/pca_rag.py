@@ -8,7 +8,8 @@ relevance is planted.
        of the whole vectors. Relevance is not looked at. Random directions: the best of `draws` by the same agreement.
     3. On other queries: recall@10 of the whole vectors, of principal and of random directions.
     4. Control: vectors whose relevance lies in all dimensions, of which few directions cannot keep much.
-    5. Time a query in rounds, the whole index and the small one in turn: what counts is the median of their ratios.
+    5. Time a query in rounds, the whole index and the small one in turn, on the wall and of the processors: what counts is the
+       median of their ratios, and both must reach the bar.
 
 Letters: n documents, q queries, d width, r directions kept.
 """
@@ -76,7 +77,8 @@ def pca_rag(
     kept, chance = figures["kept by principal directions"], figures["kept by random directions"]
     above = [a - b for a, b in zip(kept, chance, strict=True)]
     low = over_seeds(above)[1]
-    bars = min(kept) >= KEPT and min(figures["times smaller"]) >= SMALLER and min(figures["times faster"]) >= FASTER
+    faster = min(*figures["times faster"], *figures["times faster in processor time"])
+    bars = min(kept) >= KEPT and min(figures["times smaller"]) >= SMALLER and faster >= FASTER
     holds = bars and min(above) > 0 and (low is None or low[0] > 0)
     settings = f"{documents} {queries} {width} {rank} {NOISE} {TOP}"
     return Reproduction(
@@ -131,22 +133,25 @@ def _measured(vectors: _Vectors, seed: int, draws: int) -> tuple[dict[str, float
 
 
 def _timed(vectors: _Vectors, small: Index, rounds: int) -> dict[str, float]:
-    """Step 5: one query at a time, and 32 at once. Seconds of the whole index beside the ratios."""
-    pair = [Index(vectors.documents, None, "float32"), small]
+    """Step 5: one query at a time, and 32 at once. Milliseconds of the whole index beside the ratios."""
+    pair = (Index(vectors.documents, None, "float32"), small)
     found = {}
-    for name, size in (("times faster", 1), ("times faster, 32 queries at once", 32)):
+    for name, size in (("", 1), (", 32 queries at once", 32)):
         asked = vectors.queries[: 8 * size].split(size)
-        took: list[list[float]] = []
-        for number in range(rounds + 1):
-            took.append([])
-            for index in pair if number % 2 else pair[::-1]:
-                began = time.perf_counter()
-                for queries in asked:
-                    index.search(queries, TOP)
-                took[-1].append((time.perf_counter() - began) / len(asked))
-            took[-1] = took[-1] if number % 2 else took[-1][::-1]
-        found[name] = statistics.median(slow / fast for slow, fast in took[1:])
-        found[f"milliseconds of the whole index{name.removeprefix('times faster')}"] = 1000 * statistics.median(
-            a for a, _ in took[1:]
-        )
+        took = [_round(pair if number % 2 else pair[::-1], asked) for number in range(rounds + 1)]
+        took = [each if number % 2 else each[::-1] for number, each in enumerate(took)][1:]
+        for clock, kind in enumerate(("", " in processor time")):
+            found[f"times faster{kind}{name}"] = statistics.median(slow[clock] / fast[clock] for slow, fast in took)
+        found[f"milliseconds of the whole index{name}"] = statistics.median(1000 * slow[0] / len(asked) for slow, _ in took)
     return found
+
+
+def _round(pair: Sequence[Index], asked: Sequence[Tensor]) -> list[tuple[float, float]]:
+    """Seconds that each index takes for all batches of queries: on the wall, and of the processors, whatever else runs."""
+    took = []
+    for index in pair:
+        wall, processor = time.perf_counter(), time.process_time()
+        for queries in asked:
+            index.search(queries, TOP)
+        took.append((time.perf_counter() - wall, time.process_time() - processor))
+    return took

@@ -101,18 +101,9 @@ def hd_probe(
         "seed": seed,
     }
     return HDProbe(
-        subject.fingerprint,
-        tuple(places),
-        clusters,
-        names,
-        words,
-        role,
-        concept,
-        encoder.mean,
-        encoder.scale,
-        weights,
+        subject.fingerprint, tuple(places), clusters, names, words, role, concept, encoder.mean, encoder.scale, weights,
         settings,
-    )
+    )  # fmt: skip
 
 
 class Answers(NamedTuple):

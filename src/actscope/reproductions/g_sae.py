@@ -10,7 +10,8 @@ for Improved Dictionary Learning" (arXiv:2411.10397), on vectors of which the sm
        gradient of another row.
     4. A small cause is recovered when a latent whose atom points along it (cosine) also says where it is (F1 of "active").
        topk's atoms are counted apart, for revival trains latents that never get a place.
-    5. Why the claim can fail (LOG.md): the same with a strong beta, and with one more place, where topk needs no gradient.
+    5. Where it comes from: topk's own latents chosen with the gradient, which it was not trained with. Where the claim fails:
+       a beta of 4. And the same with one more place, as many as a row has causes.
 
 Letters: n rows, d width, m latents, s small causes.
 """
@@ -195,7 +196,9 @@ def _measured(
     ways = {"without the gradient": None, "with the gradient of a label drawn": drawn}
     for name, grads in {**ways, "with another row's gradient": other.grads.roll(1, 0)}.items():
         found |= _told(model, f"gradient_sae {name}", ours, other, grads)
-    return found
+    chosen = _gradient_sae(latents, ACTIVE, beta, seed)
+    chosen.load_state_dict(fitted["topk"].state_dict())
+    return found | _told(model, "topk chosen with the gradient", chosen.eval(), other, other.grads)
 
 
 @torch.no_grad()

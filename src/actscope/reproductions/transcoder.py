@@ -107,12 +107,10 @@ def transcoder(
 
 
 def _members(layer: int, seed: int, latents: int, k: int) -> dict[str, Dictionary]:
-    before, after = f"layers.{layer}.mlp_in", f"layers.{layer}.mlp_out"
-    size = {"n_latents": latents, "k": k, "seed": seed}
-    width = 128
+    before, after, width = f"layers.{layer}.mlp_in", f"layers.{layer}.mlp_out", 128
     return {
-        "transcoder": Transcoder(reads={before: width}, writes={after: width}, **size),
-        "autoencoder": TopK(reads={after: width}, **size),
+        "transcoder": Transcoder(reads={before: width}, writes={after: width}, n_latents=latents, k=k, seed=seed),
+        "autoencoder": TopK(reads={after: width}, n_latents=latents, k=k, seed=seed),
     }
 
 

@@ -18,7 +18,7 @@ def trained() -> Trained:
 
 @pytest.fixture(scope="module")
 def read(trained):
-    return module._read(trained, 0, 400, 100_000, 32, 4, 150)
+    return module._read(trained, 0, 400, 100_000, ((32, 4), (8, 1)), 150)
 
 
 def test_taking_a_latent_off_is_running_without_it(trained, read):
@@ -52,7 +52,7 @@ def test_controls_have_the_length_of_what_is_ablated_and_other_directions(read):
 
 def test_genres_are_found_among_latents_and_ablation_takes_them_off(trained, monkeypatch):
     monkeypatch.setattr(module, "recommender", lambda seed, *, users: trained)
-    result = recsae(seeds=(0,), captured=400, rows=100_000, latents=16, k=3, judged=150, ablated=80)
+    result = recsae(seeds=(0,), captured=400, rows=100_000, sizes=((16, 3),), judged=150, ablated=80)
     mean = {name: values[0] for name, values in result.figures.items()}
     knowing, popular = (mean[f"next item recommended by {name}"] for name in ("knowing the wants", "popularity"))
     assert knowing > mean["next item recommended"] > 1.5 * popular

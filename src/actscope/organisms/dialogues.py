@@ -50,8 +50,9 @@ class Dialogues:
     def name(self) -> str:
         return f"dialogues-{self.split}-{self.seed}"
 
-    @functools.cached_property
+    @property
     def fingerprint(self) -> str:
+        """Hash of the settings and of the first dialogues, which change when a rule does."""
         first = [self.document(number).text for number in range(min(self.size, 64))]
         return hashlib.sha256(json.dumps([VERSION, self.seed, self.size, self.split, first]).encode()).hexdigest()
 

@@ -31,9 +31,9 @@ from actscope.core.subject import Subject
 from actscope.dictionaries.attention_sae import AttentionSAE
 from actscope.organisms.grammar import grammar
 from actscope.reproductions._parts.copies import Copies, copies, said
+from actscope.reproductions._parts.seeds import beyond, gathered, means
 from actscope.scores._parts.columns import Columns
 from actscope.scores._parts.detectors import Detector, best_detectors, f1
-from actscope.scores._parts.seeds import over_seeds
 from actscope.stores.capture import capture
 from actscope.subjects.load import load
 from actscope.training.fit import fit
@@ -82,13 +82,11 @@ def attn_sae(
         trained = _trained(subject, seed, tokens, rows, latents, k, prompts)
         found.append({**trained.described, **_judged(subject, trained, words, places, draws, seed)})
     progress(len(seeds), len(seeds), "seeds")
-    figures = {name: tuple(one[name] for one in found) for name in found[0]}
-    mean = {name: over_seeds(values)[0] for name, values in figures.items()}
+    figures = gathered(found)
+    mean = means(figures)
     best = max(RIVALS, key=lambda rival: mean[f"lost by {rival}"])
     against = [figures[f"lost by {name}"] for name in (*RIVALS, *CONTROLS)]
-    above = [ours - max(others) for ours, *others in zip(figures["lost by feature"], *against, strict=True)]
-    low = over_seeds(above)[1]
-    holds = min(figures["attributed to source"]) >= BAR and min(above) > 0 and (low is None or low[0] > 0)
+    holds = min(figures["attributed to source"]) >= BAR and beyond(figures["lost by feature"], *against)
     return Reproduction(
         "attn-sae", CLAIM, mean["lost by feature"], mean[f"lost by {best}"], mean["lost by random"], "share of copies lost",
         tuple(seeds), holds, time.monotonic() - began, figures,

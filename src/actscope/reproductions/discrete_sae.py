@@ -36,8 +36,8 @@ from actscope.core.subject import Subject
 from actscope.core.task import Example
 from actscope.dictionaries.discrete import Discrete
 from actscope.reproductions._parts.planted import store_of
+from actscope.reproductions._parts.seeds import gathered, means
 from actscope.scores._parts.detectors import auroc
-from actscope.scores._parts.seeds import over_seeds
 from actscope.subjects.load import load
 from actscope.training.fit import fit
 from actscope.training.plan import Plan
@@ -89,9 +89,9 @@ def discrete_sae(
         one |= {name: sum(told[name] for told in tasks.values()) / len(tasks) for name in tasks[TASKS[0]]}
         found.append({**one, "latents": float(settings.latents), "l1": settings.l1, "last": float(settings.place == "last")})
     progress(len(seeds) + 1, len(seeds) + 1, "seeds")
-    figures = {name: tuple(one[name] for one in found) for name in found[0]}
+    figures = gathered(found)
     figures |= {f"heads of {task}": (float(truths[task].sum()),) * len(found) for task in truths}
-    mean = {name: over_seeds(values)[0] for name, values in figures.items()}
+    mean = means(figures)
     best = max(RIVALS, key=lambda rival: mean[rival])
     reaches = all(ours >= max(others) for ours, *others in zip(figures["codes"], *(figures[r] for r in RIVALS), strict=True))
     works = mean["codes"] > max(mean["mixed up"], mean["not trained"])

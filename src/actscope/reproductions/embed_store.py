@@ -35,7 +35,7 @@ from actscope.core.reproduction import Reproduction
 from actscope.core.site import Site
 from actscope.core.subject import Subject
 from actscope.corpora.standard_library import StandardLibrary, standard_library
-from actscope.scores._parts.seeds import over_seeds
+from actscope.reproductions._parts.seeds import beyond, gathered, means
 from actscope.subjects.load import load
 
 __all__ = ["embed_store"]
@@ -79,23 +79,16 @@ def embed_store(
         own = passages[number :: len(seeds)]
         found.append(_judged(subject, own[:choosing], own[choosing:], seed))
     progress(len(seeds), len(seeds), "seeds")
-    figures = {name: tuple(one[name] for one in found) for name in found[0]}
-    mean = {name: over_seeds(values)[0] for name, values in figures.items()}
+    figures = gathered(found)
+    mean = means(figures)
     holds = all(
-        _above(figures["lost by int8 uncalibrated"], figures[name]) for name in ("lost by float8", "lost by half float8")
+        beyond(figures["lost by int8 uncalibrated"], figures[name]) for name in ("lost by float8", "lost by half float8")
     )
     return Reproduction(
         "embed-store", CLAIM, mean["lost by float8"], mean["lost by int8 uncalibrated"], mean["lost by float16"],
         f"share of nDCG@{TOP} lost", seeds, holds, time.monotonic() - began, figures,
         {"subject": subject.fingerprint, "corpus": library.fingerprint},
     )  # fmt: skip
-
-
-def _above(high: Sequence[float], low: Sequence[float]) -> bool:
-    """Whether the first is above the second in every seed, and its mean beyond chance."""
-    gaps = [a - b for a, b in zip(high, low, strict=True)]
-    interval = over_seeds(gaps)[1]
-    return min(gaps) > 0 and (interval is None or interval[0] > 0)
 
 
 def _passages(subject: Subject, library: StandardLibrary, tokens: int, most: int) -> Int[Tensor, "n 2 t"]:

@@ -38,7 +38,7 @@ from actscope.organisms.chat import chat, pretraining, token_ids
 from actscope.organisms.dialogues import dialogues
 from actscope.organisms.truth import truth
 from actscope.reproductions._parts.planted import store_of
-from actscope.scores._parts.seeds import over_seeds
+from actscope.reproductions._parts.seeds import beyond, gathered, means
 from actscope.scores.dictionary.l0 import l0
 from actscope.scores.dictionary.special_tokens import special_tokens
 from actscope.scores.dictionary.truth_recovery import truth_recovery
@@ -98,9 +98,9 @@ def fast_sae(
         made = _Made(data, rows, latents, {"jumprelu": {"k": k}, "relu_l1": {"l1": l1}}, seed)
         found.append(_measured(made, rates, chosen))
     progress(len(seeds), len(seeds), "seeds")
-    figures = {name: tuple(one[name] for one in found) for name in found[0]}
+    figures = gathered(found)
     figures |= _differences(figures)
-    mean = {name: over_seeds(values)[0] for name, values in figures.items()}
+    mean = means(figures)
     return Reproduction(
         "fast-sae", CLAIM, mean["jumprelu FAST all"], min(mean[f"jumprelu {regime} all"] for regime in REGIMES[1:]),
         mean["jumprelu FAST again all"], "share of the variance unexplained", tuple(seeds), _holds(figures),
@@ -211,11 +211,9 @@ def _differences(figures: Mapping[str, tuple[float, ...]]) -> dict[str, tuple[fl
 
 
 def _holds(figures: Mapping[str, tuple[float, ...]]) -> bool:
-    for method in METHODS:
-        for baseline in REGIMES[1:]:
-            for tokens in TOKENS:
-                above = figures[f"{method} {baseline} above FAST, {tokens}"]
-                low = over_seeds(above)[1]
-                if min(above) <= 0 or (low is not None and low[0] <= 0):
-                    return False
-    return True
+    return all(
+        beyond(figures[f"{method} {baseline} {tokens}"], figures[f"{method} FAST {tokens}"])
+        for method in METHODS
+        for baseline in REGIMES[1:]
+        for tokens in TOKENS
+    )

@@ -31,7 +31,7 @@ from actscope.core.reproduction import Reproduction
 from actscope.dictionaries.gradient_sae import GradientSAE
 from actscope.dictionaries.topk import TopK
 from actscope.reproductions._parts.planted import PORT, directions, planted, store_of
-from actscope.scores._parts.seeds import over_seeds
+from actscope.reproductions._parts.seeds import beyond, gathered, means
 from actscope.training.plan import Plan
 from actscope.training.sweep import sweep
 
@@ -115,12 +115,10 @@ def g_sae(
         one = _measured(seed, topk_rate, rate, beta, **size)
         found.append({**one, "beta": beta, "rate of gradient_sae": rate, "rate of topk": topk_rate})
     progress(len(seeds) + 1, len(seeds) + 1, "seeds")
-    figures = {name: tuple(one[name] for one in found) for name in found[0]}
-    mean = {name: over_seeds(values)[0] for name, values in figures.items()}
-    saved = [topk - ours for topk, ours in zip(figures["lost by topk"], figures["lost by gradient_sae"], strict=True)]
-    low = over_seeds(saved)[1]
+    figures = gathered(found)
+    mean = means(figures)
     holds = min(figures["recovered by gradient_sae"]) >= BAR and max(figures["recovered by topk"]) < LESS
-    holds = holds and min(saved) > 0 and (low is None or low[0] > 0)
+    holds = holds and beyond(figures["lost by topk"], figures["lost by gradient_sae"])
     return Reproduction(
         "g-sae", CLAIM, mean["lost by gradient_sae"], mean["lost by topk"],
         mean["lost by gradient_sae with another row's gradient"], "nats lost a row", tuple(seeds), holds,

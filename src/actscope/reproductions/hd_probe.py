@@ -34,8 +34,8 @@ from actscope.core.reproduction import Reproduction
 from actscope.core.subject import Subject
 from actscope.explainers.hd_probe import HDProbe, hypervectors, pooled
 from actscope.explainers.hd_probe import hd_probe as fit_probe
+from actscope.reproductions._parts.seeds import beyond, gathered, means
 from actscope.scores._parts.detectors import auroc
-from actscope.scores._parts.seeds import over_seeds
 from actscope.subjects.load import load
 from actscope.tasks._parts.people import BUCKETS, HOMES, PEOPLE
 from actscope.tasks._parts.rule import is_test
@@ -86,13 +86,11 @@ def hd_probe(
         data = drawn(subject, prompts, judged, seed)
         found.append(_measured(subject, data, {"dimensions": dimensions, "hidden": hidden, "seed": seed}, rows))
     progress(len(seeds), len(seeds), "seeds")
-    figures = {name: tuple(one[name] for one in found) for name in found[0]}
-    mean = {name: over_seeds(values)[0] for name, values in figures.items()}
+    figures = gathered(found)
+    mean = means(figures)
     against = [figures[name] for name in ("top-1 of logit lens", "top-1 with shuffled bindings", "top-1 with wrong roles")]
-    above = [ours - max(others) for ours, *others in zip(figures["top-1"], *against, strict=True)]
-    low = over_seeds(above)[1]
     bars = min(figures["top-1"]) >= BAR and min(figures["AUROC of similarity"]) >= ERRORS
-    holds = bars and min(above) > 0 and (low is None or low[0] > 0)
+    holds = bars and beyond(figures["top-1"], *against)
     return Reproduction(
         "hd-probe", CLAIM, mean["top-1"], mean["top-1 of logit lens"], mean["top-1 with shuffled bindings"], "share of prompts",
         tuple(seeds), holds, time.monotonic() - began, figures, {"subject": subject.fingerprint},

@@ -29,7 +29,7 @@ from actscope.compression.embeddings import embeddings
 from actscope.core.files import sha256
 from actscope.core.progress import Progress, quiet
 from actscope.core.reproduction import Reproduction
-from actscope.scores._parts.seeds import over_seeds
+from actscope.reproductions._parts.seeds import beyond, gathered, means
 
 __all__ = ["pca_rag"]
 
@@ -72,14 +72,12 @@ def pca_rag(
         control = {f"{name} without planted dimensions": value for name, value in control.items()}
         found.append({**figures, **control, **_timed(vectors, small, rounds)})
     progress(len(seeds), len(seeds), "seeds")
-    figures = {name: tuple(one[name] for one in found) for name in found[0]}
-    mean = {name: over_seeds(values)[0] for name, values in figures.items()}
+    figures = gathered(found)
+    mean = means(figures)
     kept, chance = figures["kept by principal directions"], figures["kept by random directions"]
-    above = [a - b for a, b in zip(kept, chance, strict=True)]
-    low = over_seeds(above)[1]
     faster = min(*figures["times faster"], *figures["times faster in processor time"])
     bars = min(kept) >= KEPT and min(figures["times smaller"]) >= SMALLER and faster >= FASTER
-    holds = bars and min(above) > 0 and (low is None or low[0] > 0)
+    holds = bars and beyond(kept, chance)
     settings = f"{documents} {queries} {width} {rank} {NOISE} {TOP}"
     return Reproduction(
         "pca-rag", CLAIM, mean["kept by principal directions"], mean["kept by random directions"],

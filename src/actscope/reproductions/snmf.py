@@ -35,7 +35,7 @@ from actscope.dictionaries.snmf import SNMF
 from actscope.dictionaries.topk import TopK
 from actscope.reproductions._parts.assignment import matched_cosine
 from actscope.reproductions._parts.planted import store_of
-from actscope.scores._parts.seeds import over_seeds
+from actscope.reproductions._parts.seeds import beyond, gathered, means
 from actscope.training.fit import fit
 from actscope.training.plan import Plan
 from actscope.training.sweep import sweep
@@ -80,11 +80,9 @@ def snmf(
         found.append({**apart, **{f"{name}, groups together": value for name, value in together.items()}})
         found[-1] |= {"share": share, "k": float(k), "rate": rate}
     progress(len(seeds) + 1, len(seeds) + 1, "seeds")
-    figures = {name: tuple(one[name] for one in found) for name in found[0]}
-    mean = {name: over_seeds(values)[0] for name, values in figures.items()}
-    above = [ours - sae for ours, sae in zip(figures["factorization"], figures["autoencoder"], strict=True)]
-    low = over_seeds(above)[1]
-    holds = min(figures["factorization"]) >= BAR and min(above) > 0 and (low is None or low[0] > 0)
+    figures = gathered(found)
+    mean = means(figures)
+    holds = min(figures["factorization"]) >= BAR and beyond(figures["factorization"], figures["autoencoder"])
     return Reproduction(
         "snmf", CLAIM, mean["factorization"], mean["autoencoder"], mean["random directions"], "mean matched cosine",
         tuple(seeds), holds, time.monotonic() - began, figures, {},

@@ -31,7 +31,7 @@ from actscope.core.store import Store
 from actscope.dictionaries.top_afa import TopAFA
 from actscope.dictionaries.topk import TopK
 from actscope.reproductions._parts.planted import PORT, Planted, directions, planted, store_of
-from actscope.scores._parts.seeds import over_seeds
+from actscope.reproductions._parts.seeds import gathered, means
 from actscope.scores.dictionary.afa import afa
 from actscope.training.fit import fit
 from actscope.training.plan import Plan
@@ -86,8 +86,8 @@ def top_afa(
         ours = _tried(made, {f"afa={afa:.4f}": {"afa": afa} for afa in weights}, rates, chosen)
         found.append({**_compared(data, ours, topk, chosen), **_untrained(made), **_from_the_truth(made, min(rates))})
     progress(len(seeds), len(seeds), "seeds")
-    figures = {name: tuple(one[name] for one in found) for name in found[0]}
-    mean = {name: over_seeds(values)[0] for name, values in figures.items()}
+    figures = gathered(found)
+    mean = means(figures)
     holds = min(figures["r of top-AFA"]) >= BAR and max(figures["unexplained, over best TopK"]) <= WITHIN
     return Reproduction(
         "top-afa", CLAIM, mean["r of top-AFA"], mean["r of the TopK that counts best"], mean["r of random atoms"],

@@ -34,6 +34,7 @@ from actscope.dictionaries.transcoder import Transcoder
 from actscope.organisms.grammar import grammar
 from actscope.reproductions._parts.booleans import SIZES, Booleans, Level, Rows, booleans
 from actscope.reproductions._parts.planted import store_of
+from actscope.reproductions._parts.seeds import gathered, means
 from actscope.scores._parts.columns import Columns
 from actscope.scores._parts.detectors import best_detectors, f1
 from actscope.scores._parts.seeds import over_seeds
@@ -91,9 +92,9 @@ def transcoder(
         progress(number + 1, len(seeds) + 1, f"seed {seed}")
         found.append({**_lost(subject, rates, seed, **size), **_pairs(seed, boolean_rows, boolean_seen, steps)})
     progress(len(seeds) + 1, len(seeds) + 1, "seeds")
-    figures = {name: tuple(one[name] for one in found) for name in found[0]}
+    figures = gathered(found)
     figures |= {f"rate of {name}": (rate,) * len(found) for name, rate in rates.items()}
-    mean = {name: over_seeds(values)[0] for name, values in figures.items()}
+    mean = means(figures)
     pairs, neurons = figures["pairs recovered by transcoders"], figures["pairs recovered by neurons"]
     saved = [sae - ours for ours, sae in zip(figures["lost by transcoder"], figures["lost by autoencoder"], strict=True)]
     low = over_seeds(saved)[1]

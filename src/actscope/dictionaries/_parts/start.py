@@ -33,8 +33,8 @@ def spread(x: Float[Tensor, "n d"], centre: Float[Tensor, " d"]) -> Float[Tensor
     """Root mean square of a coordinate about the centre; where a few rows outweigh all others, so that this is above
     `HEAVY` times the middle row's, the middle row's (LOG.md has both beside each other); 1 where the rows do not differ at
     all."""
-    rows = (x - centre).square().mean(1)
-    scale, middle = rows.mean().sqrt(), rows.median().sqrt()
+    squares = (x - centre).square()
+    scale, middle = squares.mean().sqrt(), squares.mean(1).median().sqrt()
     scale = torch.where((middle > 0) & (scale > HEAVY * middle), middle, scale)
     return torch.where(scale > 0, scale, torch.ones_like(scale))
 

@@ -15,7 +15,7 @@ import inspect
 import math
 import platform
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,8 @@ from rich.table import Table
 from torch import Tensor
 
 from actscope.core import files, methods
-from actscope.core.batch import Batch
 from actscope.core.dictionary import Dictionary
-from actscope.core.site import Port
+from actscope.reproductions._parts.planted import store_of
 from actscope.scores._parts.seeds import over_seeds
 from actscope.training.fit import fit
 from actscope.training.plan import Plan
@@ -41,41 +40,6 @@ OTHERS = ("jumprelu", "gated", "relu_l1", "top_afa", "ica", "kmeans", "snmf", "d
 ROWS = 300_000
 FEW = {"snmf": 10_000}  # rows of methods that cannot have them all
 console = Console(highlight=False, width=None if Console().is_terminal else 140)
-
-
-class Planted:
-    """A store of planted rows at one port, in memory."""
-
-    text, where, subjects = None, None, {"": "planted"}
-
-    def __init__(self, x: Tensor):
-        self.x, self.ports, self.content, self.documents = (
-            x,
-            {PORT: x.shape[1]},
-            f"{float(x.double().sum()):.12g}",
-            {0: "planted"},
-        )
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def batches(self, ports: Iterable[Port], size: int, *, seed: int | None = None, start: int = 0) -> Iterator[Batch]:
-        order = (
-            torch.arange(len(self))
-            if seed is None
-            else torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-        )
-        for index in order.split(size)[start:]:
-            yield self.rows(index, ports)
-
-    def rows(self, index: Tensor, ports: Iterable[Port]) -> Batch:
-        return Batch({PORT: self.x[index]}, torch.stack([index * 0, index], 1))
-
-    def tokens(self, where: Tensor, before: int, after: int) -> Tensor:
-        raise NotImplementedError("planted rows have no tokens")
-
-    def sequences(self, size: int, documents: Iterable[int] | None = None) -> Iterator:
-        raise NotImplementedError("planted rows have no sequences")
 
 
 def active(width: int) -> float:
@@ -109,17 +73,16 @@ def judge(one: Dictionary, truth: Tensor, held: Tensor) -> dict[str, float]:
 
 def measure(width: int, names: Sequence[str], seeds: int, passes: int) -> list[dict]:
     truth = directions(width)
-    store, held = Planted(planted(ROWS, truth, active(width), 1)), planted(20_000, truth, active(width), 2)
+    x, held = planted(ROWS, truth, active(width), 1), planted(20_000, truth, active(width), 2)
     found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for seed in range(seeds):
         members = {name: make(name, width, seed) for name in names}
-        made = sweep(
-            {name: members[name] for name in names if name not in FEW}, store, Plan(rows=passes * ROWS, batch=2048, seed=seed)
-        )
+        plan = Plan(rows=passes * ROWS, batch=2048, seed=seed)
+        made = sweep({name: members[name] for name in names if name not in FEW}, store_of({PORT: x}, name="planted"), plan)
         seconds = dict(made.seconds)
         for name in set(names) & set(FEW):
             began = time.monotonic()
-            fit(members[name], Planted(store.x[: FEW[name]]), Plan(batch=2048, seed=seed))
+            fit(members[name], store_of({PORT: x[: FEW[name]]}, name="planted"), Plan(batch=2048, seed=seed))
             seconds[name] = time.monotonic() - began
         for name in names:
             found[name].append(judge(members[name], truth, held) | {"seconds": seconds[name]})

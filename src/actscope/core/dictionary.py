@@ -6,7 +6,7 @@ Letters: n rows, d width of a port, m latents.
 
 import abc
 from collections.abc import Callable, Iterator, Mapping
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -51,6 +51,29 @@ class Trainable(Protocol):
 
     def load(self, state: Mapping[str, Tensor]) -> None: ...
     def fused(self, plan: object) -> FusedStep | None: ...
+
+
+class TrainableModule(nn.Module, abc.ABC):
+    """A module with every member of Trainable; what it descends on is its own."""
+
+    def begin(self, batch: Any) -> None:
+        """Default: nothing to initialise."""
+
+    @abc.abstractmethod
+    def objective(self, batch: Any, *, progress: float) -> dict[str, Tensor]: ...
+
+    def after_step(self, progress: float) -> None:
+        """Default: nothing to do."""
+
+    def state(self) -> dict[str, Tensor]:
+        return dict(self.state_dict())
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        self.load_state_dict(dict(state))
+
+    def fused(self, plan: object) -> FusedStep | None:
+        """Default: no hand-written step; the loop uses autograd."""
+        return None
 
 
 class Dictionary(nn.Module, abc.ABC):
@@ -119,32 +142,13 @@ class Dictionary(nn.Module, abc.ABC):
         """Port -> Float[m d]: what one unit of each latent adds there."""
 
 
-class Learned(Dictionary):
-    """A dictionary trained by gradient. Has every member of Trainable."""
+class Learned(Dictionary, TrainableModule):
+    """A dictionary trained by gradient."""
 
     @property
     def rate(self) -> float:
         """The highest learning rate of Adam where the plan names none."""
         return 1e-3
-
-    def begin(self, batch: Batch) -> None:
-        """Default: nothing to initialise."""
-
-    @abc.abstractmethod
-    def objective(self, batch: Batch, *, progress: float) -> dict[str, Tensor]: ...
-
-    def after_step(self, progress: float) -> None:
-        """Default: nothing to do."""
-
-    def state(self) -> dict[str, Tensor]:
-        return dict(self.state_dict())
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        self.load_state_dict(dict(state))
-
-    def fused(self, plan: object) -> FusedStep | None:
-        """Default: no hand-written step; the loop uses autograd."""
-        return None
 
 
 class Solved(Dictionary):

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from actscope.core import artifact
+from actscope.core.dictionary import TrainableModule
 from actscope.core.errors import BadInput, Corrupt, NotFinite, WrongSubject, nearest
 from actscope.core.inputs import Inputs
 from actscope.core.progress import Progress, quiet
@@ -252,7 +253,7 @@ class _Prompts:
             yield _Batch(self.states[rows], self.pairs[rows])
 
 
-class _Encoder(nn.Module):
+class _Encoder(TrainableModule):
     """Step 4 as something the training loop can train."""
 
     mean: Tensor
@@ -273,9 +274,6 @@ class _Encoder(nn.Module):
         self.register_buffer("role", role)
         self.register_buffer("concept", concept)
 
-    def begin(self, batch: _Batch) -> None:
-        """Nothing to initialise from data."""
-
     def objective(self, batch: _Batch, *, progress: float) -> dict[str, Tensor]:
         """{"loss": nats a coordinate}."""
         there = (batch.pairs[..., 0] >= 0)[..., None]
@@ -283,19 +281,6 @@ class _Encoder(nn.Module):
         wanted = bundle(bind(self.role[number[..., 0]], self.concept[number[..., 1]]) * there)
         found = self.mlp((batch.states - self.mean) / self.scale)
         return {"loss": functional.binary_cross_entropy_with_logits(found, (wanted + 1) / 2)}
-
-    def after_step(self, progress: float) -> None:
-        """Nothing to keep in bounds."""
-
-    def state(self) -> dict[str, Tensor]:
-        return dict(self.state_dict())
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        self.load_state_dict(dict(state))
-
-    def fused(self, plan: object) -> None:
-        """No hand-written step."""
-        return None
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from actscope.core import group
+from actscope.core.dictionary import TrainableModule
 
 IGNORED = -100  # target of a token after which its document ends
 
@@ -28,7 +29,7 @@ class Rows(NamedTuple):
         return Rows(*(value.to(device) for value in self))
 
 
-class LanguageModel(nn.Module):
+class LanguageModel(TrainableModule):
     """Trainable: mean cross-entropy of the next token, in nats.
 
     settings: the sizes, for resuming. narrow: matrix products in bfloat16. compiled: through torch.compile.
@@ -67,9 +68,6 @@ class LanguageModel(nn.Module):
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
         return self.model.parameters(recurse)
 
-    def begin(self, batch: Rows) -> None:
-        """Nothing to initialise from data."""
-
     def objective(self, batch: Rows, *, progress: float) -> dict[str, Tensor]:
         """{"loss": nats per token}."""
         seen = (batch.document[:, None, :, None] == batch.document[:, None, None, :]).tril()
@@ -91,13 +89,3 @@ class LanguageModel(nn.Module):
     def weights(self) -> dict[str, Tensor]:
         """The model's own tensors, as transformers names them."""
         return dict(self.model.state_dict())
-
-    def state(self) -> dict[str, Tensor]:
-        return dict(self.state_dict())
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        self.load_state_dict(dict(state))
-
-    def fused(self, plan: object) -> None:
-        """No hand-written step."""
-        return None

@@ -8,7 +8,7 @@ the next item is scored by its product with the items' own embeddings. It sees i
 Letters: b users in a batch, u users, t items of a sequence, v items, g genres, d width.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from actscope.core.dictionary import TrainableModule
 from actscope.core.errors import UsageError
 from actscope.core.progress import Progress, quiet
 from actscope.core.site import Site
@@ -68,7 +69,7 @@ class World:
         return Users(torch.stack(items, 1), torch.stack(wanted, 1))
 
 
-class Recommender(nn.Module):
+class Recommender(TrainableModule):
     """Trainable: mean cross-entropy of the next item, in nats. forward: items -> a score for each item to come next."""
 
     rate = 4e-3
@@ -91,25 +92,9 @@ class Recommender(nn.Module):
             x = block(x)
         return self.norm(x) @ self.item.weight.T
 
-    def begin(self, batch: Int[Tensor, "b t"]) -> None:
-        """Nothing to initialise from data."""
-
     def objective(self, batch: Int[Tensor, "b t"], *, progress: float) -> dict[str, Tensor]:
         """{"loss": nats an item}."""
         return {"loss": functional.cross_entropy(self(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())}
-
-    def after_step(self, progress: float) -> None:
-        """Nothing to do."""
-
-    def state(self) -> dict[str, Tensor]:
-        return dict(self.state_dict())
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        self.load_state_dict(dict(state))
-
-    def fused(self, plan: object) -> None:
-        """No hand-written step."""
-        return None
 
 
 class _Block(nn.Module):

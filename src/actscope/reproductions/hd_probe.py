@@ -29,6 +29,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from actscope.core.dictionary import TrainableModule
 from actscope.core.progress import Progress, quiet
 from actscope.core.reproduction import Reproduction
 from actscope.core.subject import Subject
@@ -277,7 +278,7 @@ def _classified(train: Facts, judge: Facts, size: int | None, rows: int, setting
         return float((classifier(judge.states).argmax(1) == judge.city).float().mean())
 
 
-class _Classifier(nn.Module):
+class _Classifier(TrainableModule):
     """Linear layers with GELU between them on standardised states, and the prompts they are trained on."""
 
     def __init__(self, states: Float[Tensor, "n d"], city: Int[Tensor, " n"], sizes: tuple[int, ...], seed: int):
@@ -297,21 +298,5 @@ class _Classifier(nn.Module):
         order = torch.randperm(len(self.states), generator=torch.Generator().manual_seed(seed))
         return ((self.states[rows], self.city[rows]) for rows in order.split(size)[start:])
 
-    def begin(self, batch: tuple[Tensor, Tensor]) -> None:
-        """Nothing to initialise from data."""
-
     def objective(self, batch: tuple[Tensor, Tensor], *, progress: float) -> dict[str, Tensor]:
         return {"loss": functional.cross_entropy(self(batch[0]), batch[1])}
-
-    def after_step(self, progress: float) -> None:
-        """Nothing to keep in bounds."""
-
-    def state(self) -> dict[str, Tensor]:
-        return dict(self.state_dict())
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        self.load_state_dict(dict(state))
-
-    def fused(self, plan: object) -> None:
-        """No hand-written step."""
-        return None

@@ -148,7 +148,7 @@ def read_json(path: Path | str) -> dict:
     try:
         value = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise Corrupt(f"{path} is not readable JSON ({error}); expected a manifest written by actscope.") from error
+        raise Corrupt(f"{path} is not readable JSON ({error}); expected a JSON object. Make it or get it again.") from error
     if not isinstance(value, dict):
         raise Corrupt(f"{path} holds a {type(value).__name__}; expected a JSON object.")
     return value

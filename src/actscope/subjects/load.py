@@ -9,6 +9,7 @@ import torch
 
 from actscope.core import files, methods
 from actscope.core.errors import BadInput, NotAModel, NotFinite, nearest
+from actscope.subjects._folder import Stored, check_memory, inspected
 from actscope.subjects.hf import HFSubject
 
 __all__ = ["load"]
@@ -32,9 +33,9 @@ def load(name: str | Path, *, device: str = "cpu", dtype: str = "float32", revis
     kind = _dtype(dtype)
     target = _device(device)
     folder, weights, shown = _find(name, revision)
+    stored = inspected(folder, weights, shown)
     _check_config(folder, shown)
-    _check_weights(weights, shown)
-    model = _model(folder, weights, kind, shown)
+    model = _model(folder, weights, kind, stored, shown)
     _check_finite(model, shown)
     return HFSubject(model.to(target), _tokenizer(folder, shown), shown)
 
@@ -85,46 +86,12 @@ def _download(name: str, revision: str | None) -> Path:
 
 
 def _check_config(folder: Path, shown: str) -> None:
-    if not (folder / "config.json").is_file():
-        raise NotAModel(
-            f"The folder {folder} has no config.json; expected a transformers folder with config.json and safetensors."
-        )
-    config = files.read_json(folder / "config.json")
-    extra = folder / "tokenizer_config.json"
-    for path, content in (("config.json", config), (extra.name, files.read_json(extra) if extra.is_file() else {})):
-        if "auto_map" in content:
-            raise NotAModel(
-                f"{path} of {shown} asks to run code that comes with the model (auto_map); such models are refused."
-            )
-    family, known = config.get("model_type"), methods.names("subjects.anatomy")
+    family, known = files.read_json(folder / "config.json").get("model_type"), methods.names("subjects.anatomy")
     if family not in known:
         raise NotAModel(f"{shown} is a model of family {family!r}; this version reads: {', '.join(known)}.")
 
 
-def _check_weights(folder: Path, shown: str) -> None:
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        listed = files.read_json(index).get("weight_map")
-        for name in sorted(set(listed.values()) if isinstance(listed, dict) else {None}, key=str):
-            if not isinstance(name, str) or not name or name in (".", "..") or re.search(r"[/\\\0]", name):
-                raise NotAModel(
-                    f"{index.name} of {shown} names the file {name!r}; expected plain file names inside the folder."
-                )
-            if not (folder / name).is_file():
-                raise NotAModel(f"{index.name} of {shown} names {name}, which is not in {folder}; download the model again.")
-        return
-    if (folder / "model.safetensors").is_file():
-        return
-    pickled = [path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern)]
-    if pickled:
-        raise NotAModel(
-            f"{shown} has its weights in {pickled[0]}, a pickle, which can run code when opened; expected model.safetensors. "
-            "Convert it where you trust it: model.save_pretrained(folder)."
-        )
-    raise NotAModel(f"The folder {folder} has no weights; expected model.safetensors.")
-
-
-def _model(folder: Path, weights: Path, dtype: torch.dtype, shown: str) -> Any:
+def _model(folder: Path, weights: Path, dtype: torch.dtype, stored: Stored, shown: str) -> Any:
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, GenerationConfig
     from transformers.utils import logging
 
@@ -133,10 +100,13 @@ def _model(folder: Path, weights: Path, dtype: torch.dtype, shown: str) -> Any:
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        check_memory(kind, config, dtype, stored, shown)
         model, notes = kind.from_pretrained(
             weights, config=config, dtype=dtype, local_files_only=True, use_safetensors=True,
             output_loading_info=True, generation_config=GenerationConfig(),  # a folder of weights alone has none
         )  # fmt: skip
+    except NotAModel:
+        raise
     except Exception as error:  # whatever a broken file makes transformers, torch or safetensors raise
         raise NotAModel(f"{shown} could not be opened ({type(error).__name__}: {str(error).strip():.300}).") from error
     finally:

@@ -60,15 +60,22 @@ class Text:
         """The text of each token; bytes that are no whole character are written \\xNN."""
         return [self._piece(int(number)) for number in ids]
 
+    def text(self, ids: Iterable[int] | Int[Tensor, " t"]) -> str:
+        """The text of tokens that follow each other; bytes that are no whole character are written \\xNN."""
+        return b"".join(self._bytes(int(number)) for number in ids).decode("utf-8", errors="backslashreplace")
+
     def _piece(self, number: int) -> str:
+        return self._bytes(number).decode("utf-8", errors="backslashreplace")
+
+    def _bytes(self, number: int) -> bytes:
         if number in self.added:
-            return self.added[number]
+            return self.added[number].encode()
         token = self.backend.id_to_token(number)
         if token is None:
-            return f"<{number}>"
+            return f"<{number}>".encode()
         if not self.byte_level:
-            return token.replace("\u2581", " ")
-        return bytes(_BYTE_OF[letter] for letter in token).decode("utf-8", errors="backslashreplace")
+            return token.replace("\u2581", " ").encode()
+        return bytes(_BYTE_OF[letter] for letter in token)
 
 
 def _byte_letters() -> dict[str, int]:

@@ -45,6 +45,25 @@ class HFSubject(HookedSubject):
         name = name or model.config.name_or_path or family
         super().__init__(model.eval(), name, self.anatomy.taps, self.anatomy.missing, self.anatomy.context)
 
+    caches = True
+
+    @property
+    def begins(self) -> int | None:
+        """The token that begins a text, where the model has one."""
+        own = getattr(self.tokenizer, "bos_token_id", None)
+        return own if own is not None else getattr(self.model.config, "bos_token_id", None)
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """The tokens that end a text: the tokenizer's, the config's and those of the model's settings for generating."""
+        holders = (self.tokenizer, self.model.config, getattr(self.model, "generation_config", None))
+        given = [getattr(holder, "eos_token_id", None) for holder in holders]
+        return frozenset(each for one in given if one is not None for each in (one if isinstance(one, list) else [one]))
+
+    def text(self, ids: Iterable[int] | Tensor) -> str:
+        """The text of several tokens together: characters that several make are whole."""
+        return "".join(self.pieces(ids)) if self._text is None else self._text.text(ids)
+
     def _hash(self) -> str:
         return hash_weights(self.weights(), "" if self._text is None else self._text.content)
 

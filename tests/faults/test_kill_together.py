@@ -15,8 +15,7 @@ from tests.training._captured import captured
 from tests.training._together import Run
 
 from actscope.cli import main
-from actscope.core import artifact
-from actscope.training import distributed
+from actscope.core import artifact, group
 
 FLAGS = ["--read", "layers.0.mlp_in", "--latents", "600", "--k", "3", "--dead-after", "500"]
 FLAGS += ["--rows", "9000", "--batch", "150", "--every", "8"]  # 60 steps, 7 checkpoints, every loss in the manifest
@@ -28,7 +27,7 @@ def command(store: Path, out: Path, flags: tuple[str, ...] = (), patience: float
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if patience is not None:
-        distributed.PATIENCE = distributed.WRITING = distributed.timedelta(seconds=patience)
+        group.PATIENCE = group.WRITING = group.timedelta(seconds=patience)
     code = main(["fit", "topk", str(store), *FLAGS, *flags, "--out", str(out)])
     if code:
         sys.exit(code)

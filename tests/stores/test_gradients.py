@@ -97,7 +97,7 @@ def test_an_interrupted_capture_ends_in_the_same_store(tmp_path, monkeypatch):
     subject, corpus = TinySubject(), texts(make_texts())
     whole = capture(subject, corpus, SITES, grads=True, out=tmp_path / "whole")
     asked = iter([False, False, True])
-    monkeypatch.setattr("actscope.stores.capture.stop_requested", lambda: next(asked, False))
+    monkeypatch.setattr("actscope.stores._parts.job.stop_requested", lambda: next(asked, False))
     with pytest.raises(Interrupted):
         capture(subject, corpus, SITES, grads=True, out=tmp_path / "cut")
     with pytest.raises(BadInput, match="grads=True there, None given"):

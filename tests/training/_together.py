@@ -22,6 +22,7 @@ SERVER.set_forkserver_preload(  # of all that fork: where they run in one sessio
         "rich.console",
         "tests.faults.test_kill_fit",
         "tests.faults.test_kill_together",
+        "tests.faults.test_kill_shared_capture",
         "tests.training.test_shared_work",
     ]
 )

@@ -37,6 +37,8 @@ def plain_progress(what: str, every: float = 5.0) -> Progress:
         if now - last < every and done < total:
             return
         last = now
+        if not speaks():
+            return
         left = (now - started) * (total - done) / done if done else 0.0
         sys.stderr.write(f"{what}: {done:,} of {total:,} {note}, {left:.0f} s left\n")
         sys.stderr.flush()

@@ -23,6 +23,7 @@ from actscope.core.errors import BadInput, Corrupt
 from actscope.core.site import Port
 
 FORMAT = 1
+_AGAIN = "A store's is made again by `actscope repair FOLDER MODEL CORPUS`, any other by the command that made it."
 _VALUES = (
     "site", "corpus", "labels", "predicate", "intervention", "change", "task", "score", "explanation", "reproduction",
 )  # fmt: skip
@@ -54,8 +55,9 @@ def save(thing: object, path: Path | str, **extra: object) -> str:
     return commit(path, {**manifest, "files": hashes, "extra": extra})
 
 
-def commit(path: Path | str, manifest: Mapping[str, object]) -> str:
-    """Write the manifest with its content hash, then the side file. The files it names must stand already."""
+def commit(path: Path | str, manifest: Mapping[str, object], **aside: object) -> str:
+    """Write the manifest with its content hash, then the side file. The files it names must stand already. aside: what the
+    side file says too."""
     path = Path(path)
     content = content_hash(manifest)
     files.write_json(path / "manifest.json", {**manifest, "format": FORMAT, "content": content})
@@ -64,7 +66,7 @@ def commit(path: Path | str, manifest: Mapping[str, object]) -> str:
         "machine": platform.machine(),
         "torch": torch.__version__,
     }
-    files.write_json(path / "about.json", {**about, "python": platform.python_version(), "actscope": _version()})
+    files.write_json(path / "about.json", {**about, "python": platform.python_version(), "actscope": _version(), **aside})
     return content
 
 
@@ -79,11 +81,15 @@ def read_manifest(path: Path | str) -> dict:
     path = Path(path)
     if not (path / "manifest.json").is_file():
         raise BadInput(f"{path} is not a saved artifact: it has no manifest.json. `actscope show DIR` lists those in a folder.")
-    manifest = files.read_json(path / "manifest.json")
-    if manifest.get("format", 0) > FORMAT:
-        raise Corrupt(f"{path} has format {manifest['format']}; this actscope reads up to {FORMAT}. Install a newer actscope.")
-    if manifest.get("content") != content_hash(manifest):
-        raise Corrupt(f"{path / 'manifest.json'} was altered: its content hash does not match. Make it again.")
+    try:
+        manifest = files.read_json(path / "manifest.json")
+    except Corrupt as error:
+        raise Corrupt(f"{error} {_AGAIN}") from error
+    kind, sound = manifest.get("format"), manifest.get("content") == content_hash(manifest)
+    if sound and isinstance(kind, int) and kind > FORMAT:
+        raise Corrupt(f"{path} has format {kind}; this actscope reads up to {FORMAT}. Install a newer actscope.")
+    if not sound or kind != FORMAT or (path / "manifest.json").read_bytes() != files.json_bytes(manifest):
+        raise Corrupt(f"{path / 'manifest.json'} was altered: its content hash does not match. {_AGAIN}")
     return manifest
 
 
@@ -137,7 +143,7 @@ def garbage(path: Path | str) -> list[Path]:
     replaced, damaged files set aside. Never anything that actscope did not write."""
     path = Path(path)
     named = set(read_manifest(path)["files"])
-    patterns = (".*.tmp-*", ".corrupt-*", "unit-*.safetensors", "tensors-*.safetensors")
+    patterns = (".*.tmp-*", ".corrupt-*", "journal-*.json", "unit-*.safetensors", "tensors-*.safetensors")
     return sorted(file for pattern in patterns for file in path.glob(pattern) if file.name not in named)
 
 

@@ -111,7 +111,12 @@ def write_text(path: Path | str, text: str) -> str:
 
 def write_json(path: Path | str, value: object) -> str:
     """Publish `value` as JSON with sorted keys, so that equal values have equal bytes. NaN is refused."""
-    return write_bytes(path, (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+    return write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: object) -> bytes:
+    """What `write_json` writes."""
+    return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
 def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:

@@ -5,20 +5,30 @@ or that looks at all latents of a row, asks `rows()` and `latents()` for what th
 are. In a process by itself both are groups of one, and every call gives back what it was given.
 """
 
+import atexit
 import contextlib
+import functools
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd import Function
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
-from actscope.core.errors import Lost
+from actscope.core import errors
+from actscope.core.errors import ActscopeError, Lost
 
 T = TypeVar("T")
+PATIENCE = timedelta(seconds=120)  # who does not answer for so long is taken for lost; who died is missed at once
+WRITING = timedelta(minutes=30)  # the same where another may be writing files, or running a model
+_TORCHRUN = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}  # what it sets for every process
 
 
 class Group:
@@ -83,6 +93,35 @@ class Group:
         said = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
         return [json.loads(one.numpy().tobytes()) for one in self.gathered(said)]
 
+    def exchanged(self, work: Callable[[], Any]) -> list[Any]:
+        """Do `work` here while the others do theirs: what every process's gives, which JSON can say, by rank. Where one fails
+        with an error of ours, all raise it."""
+        failed: ActscopeError | None = None
+        result: Any = None
+        try:
+            result = work()
+        except Lost:
+            raise
+        except ActscopeError as error:
+            failed = error
+        said = self.told([result] if failed is None else [type(failed).__name__, str(failed)])
+        if failed is not None:
+            raise failed
+        for rank, one in enumerate(said):
+            if len(one) == 2:
+                raise getattr(errors, one[0])(f"{one[1]} (This was process {rank} of {self.size}.)")
+        return [one[0] for one in said]
+
+    def together(self, work: Callable[[], T]) -> T:
+        """`exchanged` for work whose result stays here, whatever it is."""
+        kept: list[T] = []
+        self.exchanged(lambda: kept.append(work()))
+        return kept[0]
+
+    def first_does(self, work: Callable[[], object]) -> None:
+        """The first process works, the others wait; an error of it is everyone's."""
+        self.together(lambda: work() if self.rank == 0 else None)
+
     def _summed(self, x: Tensor, into: Tensor | None = None) -> Tensor:
         found = x.detach().contiguous().clone() if into is None else into
         self._call(lambda: dist.all_reduce(found, group=self.of))
@@ -104,6 +143,46 @@ def watched() -> Iterator[None]:
             f"A process of this run is gone or does not answer ({reason}); what was committed is intact. The same command "
             "goes on from there, with as many processes as you like."
         ) from error
+
+
+def begun() -> bool:
+    """Whether this process has a process group already."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def size_of_run() -> int:
+    """How many processes torchrun started, or the process group there is already has; else one."""
+    return dist.get_world_size() if begun() else int(os.environ["WORLD_SIZE"]) if set(os.environ) >= _TORCHRUN else 1
+
+
+def begin(backend: str, patience: timedelta) -> None:
+    """Find the other processes of torchrun, unless that is done."""
+    if begun():
+        return
+    store, rank, size = next(rendezvous("env://", timeout=patience))
+    life = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # a store may still hold the addresses of those that died
+    store = PrefixStore(f"life-{life}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
+    atexit.register(_end)
+
+
+def everyone() -> Group:
+    """All processes of this run, which exchange words and wait for each other's files; alone a group of one."""
+    if size_of_run() == 1:
+        return Group()
+    with watched():
+        begin("gloo", PATIENCE)
+        return _everyone(WRITING)
+
+
+@functools.cache
+def _everyone(patience: timedelta) -> Group:
+    return Group(dist.new_group(backend="gloo", timeout=patience))
+
+
+def _end() -> None:
+    if begun():
+        dist.destroy_process_group()
 
 
 class Rows(Group):

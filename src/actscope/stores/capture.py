@@ -2,28 +2,26 @@
 
 A unit is a run of whole documents with its batches, padding and thread count fixed, so its bytes do not depend on who
 runs it or on what was run before. On disk one unit is one shard, and the manifest that names it is its commit: after
-a kill at any moment the same call goes on behind the last committed unit and ends in the same content hash.
+a kill at any moment the same call, in any number of processes, runs the units that are missing and ends in the same
+content hash.
 """
 
 import contextlib
-from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from actscope.core.corpus import Corpus
-from actscope.core.errors import BadInput, EmptyCorpus, Interrupted
+from actscope.core.errors import BadInput, Interrupted
+from actscope.core.group import everyone
 from actscope.core.progress import Progress, quiet, stop_requested
 from actscope.core.site import Site, resolve
 from actscope.core.store import Store
 from actscope.core.subject import Subject
-from actscope.stores._parts.manifest import measured
-from actscope.stores._parts.pieces import planned
-from actscope.stores._parts.reader import Part
-from actscope.stores._parts.running import probe, run_unit, threads_of
-from actscope.stores._parts.writer import Writer
+from actscope.stores._parts.job import Job, Unit
+from actscope.stores._parts.running import probe
+from actscope.stores._parts.shared import write
 from actscope.stores.disk import DiskStore
 from actscope.stores.memory import MemoryStore
 
@@ -57,6 +55,9 @@ def capture(
     skips that many documents. The same call after an interruption goes on where it stopped; a finished one returns its store.
     threads: of torch while it runs, those it has when left out, and those it began with on resume.
 
+    Under torchrun every process calls this alike, and they share out the units; the store is the one that a process by itself
+    writes with as many `threads`, and any number of processes goes on where others stopped. In memory each has all of it.
+
     Raises UnknownSite; EmptyCorpus for fewer rows than one context; NotFinite naming document and site; BadInput when
     `out` holds a capture with other settings or is being written; WrongSubject; DiskFull; Interrupted.
     """
@@ -80,73 +81,19 @@ def capture(
         **({"grads": True} if grads else {}),
         **({"roles": True} if special else {}),
     }
+    job = Job(subject, corpus, names, settings, progress)
     if out is None:
-        job = _Job(subject, corpus, names, settings, progress)
         with contextlib.closing(job.units(start, 0)) as units:
             return MemoryStore(settings, list(_until_stopped(units)))
-    with Writer(Path(out), settings, kept_threads=threads is None) as writer:
-        if not writer.complete:
-            job = _Job(subject, corpus, names, writer.settings, progress)
-            with contextlib.closing(job.units(writer.cursor, writer.rows)) as units:
-                _write(units, writer, out)
-            writer.finish()
+    write(everyone(), job, Path(out), kept_threads=threads is None)
     return DiskStore(out)
 
 
-def _until_stopped(units: Iterable[tuple[Part, dict[str, Tensor]]]) -> Iterator[tuple[Part, dict[str, Tensor]]]:
+def _until_stopped(units: Iterable[Unit]) -> Iterator[Unit]:
     for unit in units:
         if stop_requested():
             raise Interrupted("Stopped. The activations were kept in memory only and are gone; give out= to keep them on disk.")
         yield unit
-
-
-def _write(units: Iterable[tuple[Part, dict[str, Tensor]]], writer: Writer, out: Path | str) -> None:
-    for part, tensors in units:
-        writer.add(part, tensors)
-        if stop_requested():
-            writer.flush()
-            raise Interrupted(f"Stopped after {writer.rows:,} rows, all saved in {out}; the same command goes on from there.")
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One call's work."""
-
-    subject: Subject
-    corpus: Corpus
-    sites: list[Site]
-    settings: dict
-    progress: Progress
-
-    def units(self, cursor: int, rows: int) -> Generator[tuple[Part, dict[str, Tensor]], None, None]:
-        """Every unit from document number `cursor` on, when `rows` rows stand before it."""
-        wanted, context = self.settings["tokens"], self.settings["context"]
-        if wanted is not None and rows >= wanted:
-            return
-        begun = rows
-        with threads_of(self.settings["threads"]):
-            for unit in planned(self.subject, self.corpus, cursor, context, self.settings["unit"]):
-                tensors = run_unit(self.subject, unit, self.sites, self.settings)
-                part = measured(tensors, unit.first, unit.next)
-                rows += part.rows
-                if begun == 0 and rows == part.rows:
-                    self._refuse_little(rows, unit.next)
-                self.progress(rows, max(rows, wanted or rows + 1), f"rows, {unit.next:,} documents")
-                yield part, tensors
-                if wanted is not None and rows >= wanted:
-                    return
-        if rows == 0:
-            raise EmptyCorpus(f"{self.corpus.name} has no document from number {cursor} on; expected text to read.")
-        self.progress(rows, rows, "rows")
-
-    def _refuse_little(self, rows: int, following: int) -> None:
-        """The first unit holds less than a context only when the corpus ends with it."""
-        least = min(self.settings["context"], self.settings["tokens"] or rows + 1)
-        if rows < least and next(self.corpus.documents(following), None) is None:
-            raise EmptyCorpus(
-                f"{self.corpus.name} gives {rows} tokens; expected at least one context of {self.settings['context']}. "
-                "Give more text, or a smaller context=."
-            )
 
 
 def _context(subject: Subject, context: int | None) -> int:

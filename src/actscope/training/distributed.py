@@ -5,33 +5,26 @@ process computes, up to the order of sums: batches, order and decisions do not d
 torch.distributed: gloo between CPUs, nccl between accelerators.
 """
 
-import atexit
 import contextlib
 import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.distributed_c10d import PrefixStore
-from torch.distributed.rendezvous import rendezvous
 
-from actscope.core import errors, group, lock
-from actscope.core.errors import ActscopeError, BadInput, Lost, UsageError
+from actscope.core import group, lock
+from actscope.core.errors import BadInput, UsageError
 from actscope.core.group import Group, Rows
 from actscope.training.plan import Plan
 from actscope.training.shards import Layout
 
 T = TypeVar("T")
-PATIENCE = timedelta(seconds=120)  # who does not answer for so long is taken for lost; who died is missed at once
-WRITING = timedelta(minutes=30)  # the same where another may be writing files
-_TORCHRUN = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}  # what it sets for every process
 
 
 @dataclass(frozen=True)
@@ -49,30 +42,11 @@ class Mesh:
 
     def together(self, work: Callable[[], T]) -> T:
         """Do `work` here while the others do theirs. Where one fails with an error of ours, all raise it."""
-        failed: ActscopeError | None = None
-        result: Any = None
-        try:
-            result = work()
-        except Lost:
-            raise
-        except ActscopeError as error:
-            failed = error
-        said = self.every.told(None if failed is None else [type(failed).__name__, str(failed)])
-        if failed is not None:
-            raise failed
-        for rank, problem in enumerate(said):
-            if problem is not None:
-                raise getattr(errors, problem[0])(f"{problem[1]} (This was process {rank} of {self.every.size}.)")
-        return result
+        return self.every.together(work)
 
     def first_does(self, work: Callable[[], object]) -> None:
         """The first process works, the others wait; an error of it is everyone's."""
-
-        def mine() -> None:
-            if self.first:
-                work()
-
-        self.together(mine)
+        self.every.first_does(work)
 
     @contextlib.contextmanager
     def alone(self, out: Path) -> Iterator[None]:
@@ -146,7 +120,7 @@ def mesh(device: str, latents_over: int) -> Mesh:
 
     latents_over: how many share out the latents; the others share out rows. Raises UsageError where it does not divide.
     """
-    size = dist.get_world_size() if _begun() else int(os.environ["WORLD_SIZE"]) if set(os.environ) >= _TORCHRUN else 1
+    size = group.size_of_run()
     if latents_over < 1 or size % latents_over:
         raise UsageError(
             f"latents_over={latents_over} in a run of {size} process{'es' * (size > 1)}; expected a number that divides them. "
@@ -155,12 +129,7 @@ def mesh(device: str, latents_over: int) -> Mesh:
     if size == 1:
         return ALONE
     with group.watched():
-        if not _begun():
-            store, rank, _ = next(rendezvous("env://", timeout=PATIENCE))
-            life = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # a store may still hold the addresses of those that died
-            store = PrefixStore(f"life-{life}", store)
-            dist.init_process_group(_backend(device), store=store, rank=rank, world_size=size, timeout=PATIENCE)
-            atexit.register(_end)
+        group.begin(_backend(device), group.PATIENCE)
         return _mesh(latents_over, _backend(device))
 
 
@@ -171,24 +140,15 @@ def _backend(device: str) -> str:
 @functools.cache
 def _mesh(latents_over: int, backend: str) -> Mesh:
     size = dist.get_world_size()
-    every = dist.new_group(backend="gloo", timeout=WRITING)
+    every = dist.new_group(backend="gloo", timeout=group.WRITING)
     ranks = torch.arange(size).view(-1, latents_over)  # neighbours share out latents
     shares = [ranks.T.tolist(), ranks.tolist()]
-    found = [[dist.new_group(one, timeout=PATIENCE, backend=backend) for one in kind] for kind in shares]
+    found = [[dist.new_group(one, timeout=group.PATIENCE, backend=backend) for one in kind] for kind in shares]
     mine = [
         next(made for made, one in zip(*pair, strict=True) if dist.get_rank() in one)
         for pair in zip(found, shares, strict=True)
     ]
     return Mesh(Group(every), Rows(mine[0]) if size > latents_over else Rows(), Group(mine[1]) if latents_over > 1 else Group())
-
-
-def _begun() -> bool:
-    return dist.is_available() and dist.is_initialized()
-
-
-def _end() -> None:
-    if _begun():
-        dist.destroy_process_group()
 
 
 @contextlib.contextmanager

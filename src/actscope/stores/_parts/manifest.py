@@ -1,6 +1,7 @@
 """What a store's manifest says, written and read in one place."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from torch import Tensor
 
@@ -24,17 +25,35 @@ def named(number: int, part: Part, tensors: Mapping[str, Tensor]) -> tuple[dict[
     return entry, data
 
 
-def listed(settings: Mapping[str, object], entries: list[dict], *, complete: bool) -> dict[str, object]:
-    """The manifest of a store with these units. The cursor is the document the next unit begins with."""
+def listed(
+    settings: Mapping[str, object], entries: list[dict], *, complete: bool, ahead: Mapping[int, dict] = MappingProxyType({})
+) -> dict[str, object]:
+    """The manifest of a store with these units. The cursor is the document the next unit begins with. ahead: units by number
+    that stand already while some before them are missing; a complete store has none."""
+    assert not (complete and ahead)
     return {
         "kind": "store",
         "settings": settings,
-        "units": [{key: value for key, value in entry.items() if key != "sha256"} for entry in entries],
-        "files": {entry["file"]: entry["sha256"] for entry in entries},
+        "units": [_unhashed(entry) for entry in entries],
+        "files": {entry["file"]: entry["sha256"] for entry in [*entries, *ahead.values()]},
+        **({"ahead": [[number, _unhashed(entry)] for number, entry in sorted(ahead.items())]} if ahead else {}),
         "rows": sum(entry["rows"] for entry in entries),
         "cursor": entries[-1]["documents"][1] if entries else settings["start"],
         "complete": complete,
     }
+
+
+def _unhashed(entry: Mapping) -> dict:
+    return {key: value for key, value in entry.items() if key != "sha256"}
+
+
+def hashed(manifest: Mapping) -> tuple[list[dict], dict[int, dict]]:
+    """(entries, those ahead) of a manifest that `listed` made."""
+
+    def whole(unit: dict) -> dict:
+        return {**unit, "sha256": manifest["files"][unit["file"]]}
+
+    return list(map(whole, manifest["units"])), {number: whole(unit) for number, unit in manifest.get("ahead", [])}
 
 
 def part_of(entry: Mapping) -> Part:

@@ -71,9 +71,9 @@ def cut(number: int, ids: Int[Tensor, " t"], roles: Int[Tensor, " t"], put: Bool
     return pieces
 
 
-def prepared(subject: Subject, corpus: Corpus, start: int, context: int) -> Iterator[tuple[str, list[Piece]]]:
-    """(id, pieces) of every document from number `start` on; an empty text has no pieces."""
-    for group in _groups(enumerate(corpus.documents(start), start)):
+def prepared(subject: Subject, numbered: Iterable[tuple[int, Document]], context: int) -> Iterator[tuple[str, list[Piece]]]:
+    """(id, pieces) of every numbered document; an empty text has no pieces."""
+    for group in _groups(numbered):
         texts = [document.text for _, document in group if document.text]
         inputs = subject.prepare(texts) if texts else Inputs()
         if texts and inputs.ids is None:
@@ -83,15 +83,20 @@ def prepared(subject: Subject, corpus: Corpus, start: int, context: int) -> Iter
             yield document.id, cut(number, *next(rows), context) if document.text else []
 
 
+def full(tokens: int, unit: int, context: int) -> bool:
+    """Whether a unit of so many tokens ends here: it has `unit` tokens, or one context where that is more."""
+    return tokens >= max(unit, context)
+
+
 def planned(subject: Subject, corpus: Corpus, start: int, context: int, unit: int) -> Iterator[Planned]:
     """The units of a corpus from document number `start` on, which must be where a unit begins. A unit ends with the
-    document that brings it to `unit` tokens, or to one context where that is more."""
+    document that makes it full."""
     first, names, pieces, tokens = start, [], [], 0
-    for name, found in prepared(subject, corpus, start, context):
+    for name, found in prepared(subject, enumerate(corpus.documents(start), start), context):
         names.append(name)
         pieces.extend(found)
         tokens += sum(map(len, found))
-        if tokens >= max(unit, context):
+        if full(tokens, unit, context):
             yield Planned(first, tuple(names), tuple(pieces))
             first, names, pieces, tokens = first + len(names), [], [], 0
     if names:
@@ -164,7 +169,7 @@ def _rows(inputs: Inputs) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         yield ids[row, :length].clone(), roles[row, :length].clone(), put[row, :length]
 
 
-def _groups(numbered: Iterator[tuple[int, Document]]) -> Iterator[list[tuple[int, Document]]]:
+def _groups(numbered: Iterable[tuple[int, Document]]) -> Iterator[list[tuple[int, Document]]]:
     """Documents to tokenize together."""
     group: list[tuple[int, Document]] = []
     characters = 0

@@ -1,6 +1,7 @@
 """Writing a store: shard, then manifest, unit after unit, in a thread beside the model's runs."""
 
-from collections.abc import Mapping
+import secrets
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,28 +10,59 @@ from torch import Tensor
 
 from actscope.core import artifact, files, lock
 from actscope.core.errors import BadInput, Corrupt, WrongSubject
-from actscope.stores._parts.manifest import listed, named
+from actscope.stores._parts.ledger import Ledger, clear_journals, read_journals, write_journal
+from actscope.stores._parts.manifest import hashed, listed, named
 from actscope.stores._parts.reader import Part
 
 _WAITING = 2  # units in memory that are not written yet
 
 
+class Behind:
+    """Writes done one after another in a thread. After one failure no later one is done: it would stand without its
+    predecessor. Use as a context manager."""
+
+    def __enter__(self) -> "Behind":
+        self._pool = ThreadPoolExecutor(1)
+        self._waiting: list[Future] = []
+        self._failed = False
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown(cancel_futures=error[0] is not None)
+
+    def do(self, write: Callable[[], object]) -> None:
+        """Have it done; waits only when the disk is far behind."""
+        self._waiting.append(self._pool.submit(self._once, write))
+        while len(self._waiting) > _WAITING or (self._waiting and self._waiting[0].done()):
+            self._waiting.pop(0).result()
+
+    def flush(self) -> None:
+        """Wait until all is done."""
+        while self._waiting:
+            self._waiting.pop(0).result()
+
+    def _once(self, write: Callable[[], object]) -> None:
+        if self._failed:
+            return
+        self._failed = True
+        write()
+        self._failed = False
+
+
 class Writer:
     """The one writer of a store's folder, new or begun before. Use as a context manager.
 
-    Raises BadInput when another writes, when the folder holds other things or a capture with other settings.
+    `ledger` is what stands when it is entered. Raises BadInput when another writes, when the folder holds other things or a
+    capture with other settings.
     """
 
     def __init__(self, folder: Path, settings: dict, *, kept_threads: bool):
         self.folder, self.settings = folder, settings
         self._kept_threads = kept_threads
         self._stack = ExitStack()
-        self._waiting: list[Future] = []
-        self._entries: list[dict] = []
-        self._failed = False
         self.complete = False
-        self.cursor: int = settings["start"]
-        self.rows = 0
+        self.run = secrets.token_hex(4)
+        self.ledger = Ledger(0, settings["start"], 0)
 
     def __enter__(self) -> "Writer":
         with self._stack as stack:
@@ -38,77 +70,92 @@ class Writer:
             stack.enter_context(lock.hold(self.folder))
             files.remove_leftovers(self.folder)
             self._begin()
-            self._pool = stack.enter_context(ThreadPoolExecutor(1))
+            self._behind = stack.enter_context(Behind())
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
-        with self._stack:
-            self._pool.shutdown(cancel_futures=error[0] is not None)
+        self._stack.__exit__(*error)  # type: ignore[arg-type]
 
     def add(self, part: Part, tensors: Mapping[str, Tensor]) -> None:
-        """Have a unit written and committed; waits only when the disk is far behind."""
-        self._waiting.append(self._pool.submit(self._write, part, tensors))
-        self.rows += part.rows
-        while len(self._waiting) > _WAITING or (self._waiting and self._waiting[0].done()):
-            self._waiting.pop(0).result()
+        """Have the next unit written and committed."""
+        self._behind.do(lambda: self._write(part, tensors))
 
     def flush(self) -> None:
         """Wait until every unit is committed."""
-        while self._waiting:
-            self._waiting.pop(0).result()
+        self._behind.flush()
+
+    def commit(self) -> None:
+        """Commit what the ledger says, and what was said in journals with it."""
+        self._commit(complete=False)
+        clear_journals(self.folder)
 
     def finish(self) -> str:
         """Commit the finished store; returns its content hash."""
         self.flush()
-        return artifact.commit(self.folder, listed(self.settings, self._entries, complete=True))
+        self.ledger.ahead.clear()
+        content = self._commit(complete=True)
+        clear_journals(self.folder)
+        return content
 
     def _write(self, part: Part, tensors: Mapping[str, Tensor]) -> None:
-        """Shard, then manifest. After one failure no later unit is written: it would stand without its predecessor."""
-        if self._failed:
-            return
-        self._failed = True
-        self._commit(part, tensors)
-        self._failed = False
-
-    def _commit(self, part: Part, tensors: Mapping[str, Tensor]) -> None:
-        begins = self._entries[-1]["documents"][1] if self._entries else self.settings["start"]
-        assert part.first == begins, f"the unit begins with document {part.first}, the one before ended at {begins}"
-        entry, data = named(len(self._entries), part, tensors)
-        files.write_bytes(self.folder / str(entry["file"]), data)
-        files.fault_point("capture.shard")
-        self._entries.append(entry)
-        artifact.commit(self.folder, listed(self.settings, self._entries, complete=False))
+        self.ledger.add(write_unit(self.folder, self.ledger.number, part, tensors))
+        self._commit(complete=False)
         files.fault_point("capture.commit")
+
+    def _commit(self, *, complete: bool) -> str:
+        return commit(self.folder, self.settings, self.ledger, complete=complete)
 
     def _begin(self) -> None:
         if not (self.folder / "manifest.json").exists():
             others = sorted(path.name for path in self.folder.iterdir() if path.name != lock.NAME)
+            if any(name.startswith("unit-") for name in others):
+                raise Corrupt(
+                    f"{self.folder / 'manifest.json'} is missing beside {others[-1]}; `actscope repair {self.folder} MODEL "
+                    "CORPUS` makes it again."
+                )
             if others:
                 raise BadInput(
                     f"{self.folder} holds other things ({', '.join(others[:3])}); give a new or empty folder as --out."
                 )
-            artifact.commit(self.folder, listed(self.settings, [], complete=False))
+            self._commit(complete=False)
             return
         manifest = artifact.read_manifest(self.folder)
         if manifest["kind"] != "store":
             raise BadInput(f"{self.folder} holds a saved {manifest['kind']}; give another --out for this capture.")
-        if not manifest["units"] and not manifest["complete"]:  # nothing to go on from, nothing to protect
-            artifact.commit(self.folder, listed(self.settings, [], complete=False))
+        entries, ahead = hashed(manifest)
+        if entries or ahead or manifest["complete"]:
+            self._refuse_other(manifest["settings"])
+        elif self._asked(manifest["settings"]) != manifest["settings"]:  # nothing to go on from, nothing to protect
+            clear_journals(self.folder)
+            for path in self.folder.glob("unit-*.safetensors"):
+                path.unlink()
+            self._commit(complete=False)
             return
-        self._refuse_other(manifest["settings"])
-        self.settings = manifest["settings"]
-        self.complete, self.cursor, self.rows = manifest["complete"], manifest["cursor"], manifest["rows"]
-        self._entries = [{**unit, "sha256": manifest["files"][unit["file"]]} for unit in manifest["units"]]
-        missing = [entry["file"] for entry in self._entries if not files.safe_join(self.folder, entry["file"]).is_file()]
+        self.settings, self.complete = manifest["settings"], manifest["complete"]
+        self._go_on(entries, ahead)
+
+    def _go_on(self, entries: list[dict], ahead: dict[int, dict]) -> None:
+        for entry in entries:
+            self.ledger.add(entry)
+        missing = [entry["file"] for entry in entries if not files.safe_join(self.folder, entry["file"]).is_file()]
         if missing:
             raise Corrupt(
-                f"{self.folder / missing[0]} is missing although the manifest names it; type `actscope repair --help`."
+                f"{self.folder / missing[0]} is missing although the manifest names it; `actscope repair {self.folder} MODEL "
+                "CORPUS` captures it again."
             )
+        said = {} if self.complete else read_journals(self.folder, self.settings)
+        self.ledger.ahead = {number: entry for number, entry in {**said, **ahead}.items() if number >= self.ledger.number}
+        if said:
+            self.commit()
+
+    def _asked(self, there: Mapping) -> dict:
+        """This capture's settings; where none were asked for, with the threads of one begun before."""
+        return {**self.settings, **({"threads": there.get("threads")} if self._kept_threads else {})}
 
     def _refuse_other(self, there: dict) -> None:
         """Raises with the differences between a capture begun before and this one."""
-        mine = {**self.settings, **({"threads": there.get("threads")} if self._kept_threads else {})}
+        mine = self._asked(there)
         if there.get("subjects") != mine["subjects"]:
             began, now = (settings.get("subjects", {}).get("", "")[:12] for settings in (there, mine))
             raise WrongSubject(
@@ -125,6 +172,55 @@ class Writer:
             raise BadInput(
                 f"{self.folder} holds a capture with other settings: {'; '.join(differ)}. Give the same, or another --out."
             )
+
+
+class Journal:
+    """What one of several processes writes: units, and durably which those are, until the manifest says so. Use as a context
+    manager."""
+
+    def __init__(self, folder: Path, run: str, rank: int, settings: Mapping):
+        self.folder, self.settings = folder, settings
+        self.path = folder / f"journal-{run}-{rank:04d}.json"
+        self._units: list[tuple[int, dict]] = []
+
+    def __enter__(self) -> "Journal":
+        self._behind = Behind().__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._behind.__exit__(*error)
+
+    def begin(self) -> None:
+        """Forget what the manifest says by now."""
+        self._units = []
+
+    def add(self, number: int, part: Part, tensors: Mapping[str, Tensor]) -> None:
+        self._behind.do(lambda: self._write(number, part, tensors))
+
+    def flush(self) -> list[tuple[int, dict]]:
+        """(number, entry) of every unit since `begin`, all of them durable."""
+        self._behind.flush()
+        return self._units
+
+    def _write(self, number: int, part: Part, tensors: Mapping[str, Tensor]) -> None:
+        self._units.append((number, write_unit(self.folder, number, part, tensors)))
+        write_journal(self.path, self.settings, self._units)
+        files.fault_point("capture.commit")
+
+
+def write_unit(folder: Path, number: int, part: Part, tensors: Mapping[str, Tensor]) -> dict:
+    """Write a unit's file, named after its content; returns its entry."""
+    entry, data = named(number, part, tensors)
+    files.write_bytes(folder / str(entry["file"]), data)
+    files.fault_point("capture.shard")
+    return entry
+
+
+def commit(folder: Path, settings: Mapping, ledger: Ledger, *, complete: bool) -> str:
+    """Write the manifest, and in the side file what it takes to make a damaged one again; returns the content hash."""
+    manifest = listed(settings, ledger.entries, complete=complete, ahead=ledger.ahead)
+    again = {"settings": settings, "content": artifact.content_hash(manifest) if complete else None}
+    return artifact.commit(folder, manifest, again={**again, "check": artifact.content_hash(again)})
 
 
 def make_folder(folder: Path) -> None:

@@ -17,6 +17,13 @@ EVERY = (
 NORMS = ("attn_norm_scale", "mlp_norm_scale", "mlp_in")
 TURNED, GATED = ("q_rot", "k_rot"), ("mlp_up",)
 MORE = {name: (*NORMS, *TURNED, *GATED) for name in FAMILIES}
+ROUTED = ("router", "router_weight", "expert_out")
+EXPERTS = {  # family -> what its layers with experts have in place of MLP, and the layers with one MLP
+    "mixtral": (ROUTED, ()), "qwen2_moe": ((*ROUTED, "shared_out", "shared_gate"), (1,)), "qwen3_moe": (ROUTED, ()),
+    "olmoe": (ROUTED, ()), "deepseek_v2": ((*ROUTED, "shared_out"), (0,)), "deepseek_v3": ((*ROUTED, "shared_out"), (0,)),
+}  # fmt: skip
+MLP = ("mlp_pre", "mlp_up", "mlp_post")
+LACKS = {"gptj": ("resid_mid",), "deepseek_v2": ("k",), "deepseek_v3": ("k",)}
 MORE |= {"olmo2": (*TURNED, *GATED), "gpt2": NORMS, "opt": NORMS, "gptj": ("attn_norm_scale", "mlp_in", *TURNED)}
 
 
@@ -31,9 +38,12 @@ def test_every_family_file_is_tried():
 
 def test_no_site_is_missing_unsaid(family):
     name, subject = family
-    kinds = {*EVERY, *MORE[name]} - ({"resid_mid"} if name == "gptj" else set())
-    assert set(subject.sites) == {Site(kind, layer) for kind in kinds for layer in range(3)} | {Site(k) for k in WHOLE_KINDS}
-    assert set(subject.missing) == set(LAYER_KINDS) - kinds and all(subject.missing.values())
+    kinds = {*EVERY, *MORE[name]} - {*LACKS.get(name, ())}
+    routed, plain = EXPERTS.get(name, ((), range(3)))
+    each = [kinds if layer in plain else kinds - {*MLP} | {*routed} for layer in range(3)]
+    expected = {Site(kind, layer) for layer in range(3) for kind in each[layer]} | {Site(kind) for kind in WHOLE_KINDS}
+    assert set(subject.sites) == expected
+    assert set(subject.missing) == set(LAYER_KINDS) - set.intersection(*each) and all(subject.missing.values())
 
 
 def test_a_folder_of_it_is_opened_and_computes_the_same(family, tmp_path):

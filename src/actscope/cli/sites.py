@@ -10,7 +10,8 @@ __all__ = ["sites"]
 def sites(model: str, *, json: bool = False) -> None:
     """List every place in a model that can be read and written: shape, the model's own module, the TransformerLens name.
 
-    Heads are parts of a site: layers.3.z[5]. Any other module is a site too: "module:<path>:in" or ":out".
+    Heads are parts of a site: layers.3.z[5]; so are experts: layers.3.expert_out[7]. Any other module is a site too:
+    "module:<path>:in" or ":out".
 
     Parameters
     ----------
@@ -55,4 +56,6 @@ def _show(name: str, rows: list[dict[str, Any]], lacks: list[dict[str, str]]) ->
     out.print(table)
     for lack in lacks:
         out.print(f"  no [bold]{lack['site']}[/bold]: {lack['why']}")
-    out.print('\nb batch, t tokens. Heads are parts: layers.0.z\\[1]. Any other module: "module:<path>:in" or ":out".')
+    expert = next((row for row in rows if row["site"].endswith("expert_out")), None)
+    parts = f", experts too ({expert['shape'][2]} of them): {expert['site']}\\[1]" if expert else ""
+    out.print(f'\nb batch, t tokens. Heads are parts: layers.0.z\\[1]{parts}. Any other module: "module:<path>:in" or ":out".')

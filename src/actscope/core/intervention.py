@@ -25,7 +25,7 @@ class Context(NamedTuple):
     seen: Mapping[Site, Tensor]  # the values at its `reads`
     inputs: Inputs
     positions: Tensor  # Int[b t]
-    mask: Tensor  # Bool[b t]: real tokens
+    mask: Tensor  # Bool[b t]: real tokens; at one expert's output, those it saw
     step: int = 0  # decoding step; 0 while the prompt runs
 
 

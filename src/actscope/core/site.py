@@ -17,11 +17,13 @@ from actscope.core.errors import UnknownSite, nearest
 LAYER_KINDS = (
     "resid_pre", "attn_in", "attn_norm_scale", "q", "k", "v", "q_rot", "k_rot", "attn_scores", "attn_pattern", "z",
     "attn_out", "attn_add", "resid_mid", "mlp_in", "mlp_norm_scale", "mlp_pre", "mlp_up", "mlp_post", "mlp_out",
-    "mlp_add", "router", "router_weight", "expert_out", "resid_post",
+    "mlp_add", "router", "router_weight", "expert_out", "shared_out", "shared_gate", "resid_post",
 )  # fmt: skip
 WHOLE_KINDS = ("embed", "final_norm", "final_norm_scale", "logits")
 HEAD_KINDS = ("q", "k", "v", "q_rot", "k_rot", "z")  # [b t h dh]: part i is head i
 MAP_KINDS = ("attn_scores", "attn_pattern")  # [b h t t]: part i is head i
+EXPERT_KINDS = ("expert_out",)  # [b t e d]: part i is expert i
+PART_AXIS = {**dict.fromkeys((*HEAD_KINDS, *EXPERT_KINDS), 2), **dict.fromkeys(MAP_KINDS, 1)}  # kind -> axis of its parts
 
 _FORM = re.compile(r"(?:(?P<stack>encoder|decoder)\.)?(?:layers\.(?P<layer>\d+)\.)?(?P<kind>[a-z_]+)(?:\[(?P<part>\d+)\])?")
 _SHORT = re.compile(r"(?P<kind>[a-z_]+)\.(?P<layer>\d+)(?:\[(?P<part>\d+)\])?")
@@ -136,7 +138,7 @@ def resolve(
 ) -> list[Site]:
     """Sites of one subject from names, patterns and module paths. Raises UnknownSite, saying why or what is near.
 
-    missing: kind -> why this subject lacks it (shown in the message).
+    missing: kind -> why this subject, or some layer of it, lacks it (shown in the message).
     """
     given = [names] if isinstance(names, str | Site) else list(names)
     paths = {info.module: site for site, info in reversed(list(sites.items())) if info.side == "out"}
@@ -159,8 +161,7 @@ def _one(site: Site, sites: Mapping[Site, SiteInfo], missing: Mapping[str, str])
         why = f": {missing[site.kind]}." if site.kind in missing else nearest(str(site), map(str, sites))
         raise UnknownSite(f"This subject has no site {site}{why} `actscope sites MODEL` lists what it has.")
     if site.part is not None:
-        parts = {**dict.fromkeys(HEAD_KINDS, 2), **dict.fromkeys(MAP_KINDS, 1)}
-        axis = parts.get(site.kind)
+        axis = PART_AXIS.get(site.kind)
         count = info.shape[axis] if axis is not None and axis < len(info.shape) else 0
         if not isinstance(count, int) or site.part >= count:
             raise UnknownSite(f"{site.whole} has {count} parts here; {site} asks for part {site.part} (counted from 0).")

@@ -52,7 +52,7 @@ class Subject(Protocol):
 
     @property
     def missing(self) -> Mapping[str, str]:
-        """Kinds of the table that this subject lacks -> why."""
+        """Kinds of the table that this subject lacks, in some layers or in all -> why."""
         ...
 
     @property

@@ -42,7 +42,7 @@ class HookedSubject(abc.ABC):
         self.missing = MappingProxyType(dict(missing))
         self.context = context
         self._index = {site: number for number, site in enumerate(taps)}
-        self._whole = {tap.place: site for site, tap in reversed(list(taps.items())) if tap.plain}
+        self._whole = {(tap.info.module, tap.info.side): site for site, tap in reversed(list(taps.items())) if tap.plain}
         self._standing: tuple[Intervention, ...] = ()
         self._fingerprint: str | Callable[[], str] = self._hash
         self._adopt(model)
@@ -169,8 +169,9 @@ class HookedSubject(abc.ABC):
         plan = self._plan(wanted, [*standing, *given])
         needed = {self._tap(site)[1].place for site in (*wanted, *(site for site, _ in given))}
         with self._lock, torch.set_grad_enabled(grad):
-            logits, seen, after = self._execute(inputs, plan, needed, wanted, grad, cache)
-        return Run(logits, {site: seen[site] for site in wanted}, {}, after)
+            logits, this, after = self._execute(inputs, plan, needed, wanted, grad, cache)
+        valid = {site: this.valid[site] for site in wanted if site in this.valid}
+        return Run(logits, {site: this.seen[site] for site in wanted}, valid, after)
 
     @abc.abstractmethod
     def _inputs(self, raw: Tensor) -> Inputs:
@@ -179,8 +180,8 @@ class HookedSubject(abc.ABC):
     @abc.abstractmethod
     def _execute(
         self, inputs: Inputs, plan: Planned, needed: set[Place], wanted: tuple[Site, ...], grad: bool, cache: Any
-    ) -> tuple[Tensor | None, Mapping[Site, Tensor], Any]:
-        """(logits, values seen, cache) of one pass."""
+    ) -> tuple[Tensor | None, Pass, Any]:
+        """(logits, the pass that was made, cache)."""
 
     def _forward(self, this: Pass, call: Callable[[], Any]) -> Any:
         """What `call` gives with the pass's hooks in place; None where it stopped early."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from actscope.core.errors import BadInput, UnknownSite
 from actscope.core.intervention import Context, Intervention
 from actscope.core.site import Site
-from actscope.subjects._taps import Side, Tap, part_of, with_part
+from actscope.subjects._taps import Side, Tap, Value, part_of, with_part
 
 Place = tuple[str, Side]
 _running = threading.local()
@@ -34,7 +34,7 @@ class Step(NamedTuple):
 
 
 class Pass:
-    """The state of one run. `seen` holds the value at every site kept.
+    """The state of one run. `seen` holds the value at every site kept, `valid` which tokens stand there, where not all do.
 
     tokens: (b, t), where a module that works on all b t tokens in one row of rows still has sites [b t d].
     """
@@ -53,6 +53,7 @@ class Pass:
         self.left = set(needed)
         self.visited: set[Place] = set()
         self.seen: dict[Site, Tensor] = {}
+        self.valid: dict[Site, Tensor] = {}
         self.stops = stops
         self.grad = grad
         self.tokens = tokens
@@ -60,7 +61,7 @@ class Pass:
         self._make_context = context
         self._context: Context | None = None
 
-    def visit(self, place: Place, x: Tensor, module: nn.Module, given: Tensor) -> Tensor:
+    def visit(self, place: Place, x: Any, module: nn.Module, given: Tensor) -> Any:
         """Do the steps of a place; returns the tensor that goes on. Raises Stop when nothing is left to do."""
         if place in self.visited:
             raise BadInput(f"The module {place[0]} runs more than once in a pass, so it cannot be read or written as one site.")
@@ -74,21 +75,21 @@ class Pass:
         if self.stops and not self.left:
             raise Stop
 
-    def at(self, steps: Sequence[Step], x: Tensor, module: nn.Module, given: Tensor) -> Tensor:
-        if self.tokens is not None and x.dim() == 2 and len(x) == self.tokens[0] * self.tokens[1]:
+    def at(self, steps: Sequence[Step], x: Any, module: nn.Module, given: Tensor) -> Any:
+        if self.tokens is not None and isinstance(x, Tensor) and x.dim() == 2 and len(x) == self.tokens[0] * self.tokens[1]:
             before, x, given = x, x.unflatten(0, self.tokens), given.unflatten(0, self.tokens)
             after = self._steps(steps, x, module, given, flat=True)
             return before if after is x and not self.grad else after.flatten(0, 1)
         return self._steps(steps, x, module, given)
 
-    def _steps(self, steps: Sequence[Step], x: Tensor, module: nn.Module, given: Tensor, flat: bool = False) -> Tensor:
+    def _steps(self, steps: Sequence[Step], x: Any, module: nn.Module, given: Tensor, flat: bool = False) -> Any:
         for step in steps:
             x = self._step(step, x, module, given, flat)
         return x
 
-    def _step(self, step: Step, x: Tensor, module: nn.Module, given: Tensor, flat: bool) -> Tensor:
+    def _step(self, step: Step, x: Any, module: nn.Module, given: Tensor, flat: bool) -> Any:
         tap = step.tap
-        value = tap.get(x, module, given)
+        value: Any = tap.get(x, module, given)
         changed = bool(step.writes) or (flat and self.grad and bool(step.keep))  # a view of x is not on the way to the logits
         if changed and tap.shared:
             value = value.clone()  # the tensor itself is about to be overwritten
@@ -107,9 +108,10 @@ class Pass:
             return tap.put(x, value, module, given)
         return x
 
-    def _written(self, value: Tensor, site: Site, intervention: Intervention) -> Tensor:
+    def _written(self, value: Any, site: Site, intervention: Intervention) -> Value:
         if self._context is None:
             self._context = self._make_context()
+        mask = self._context.mask & self.valid[site] if site in self.valid else self._context.mask
         try:
             seen = {name: self.seen[name] for name in intervention.reads}
         except KeyError as error:
@@ -118,7 +120,7 @@ class Pass:
                 "read only what stands before its own site."
             ) from error
         x = value if site.part is None else part_of(value, site.kind, site.part)
-        new = intervention(x, self._context._replace(seen=seen))
+        new = intervention(x, self._context._replace(seen=seen, mask=mask))
         if new.shape != x.shape or new.dtype != x.dtype:
             raise BadInput(
                 f"The intervention {type(intervention).__name__} at {site} gave {new.dtype} {tuple(new.shape)} where "

@@ -11,10 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from actscope.core.site import HEAD_KINDS, SiteInfo
+from actscope.core.site import PART_AXIS, SiteInfo
 
-Side = str  # "in", "out", or inside a module's attention function the kind of the site: "q_rot", "attn_pattern"...
-HEAD_AXIS = {**dict.fromkeys(HEAD_KINDS, 2), "attn_scores": 1, "attn_pattern": 1, "expert_out": 2}  # kind -> axis of its parts
+Side = str  # "in", "out", or inside a module's own function the kind of the site: "q_rot", "attn_pattern", "router"...
 
 
 @dataclass(frozen=True)
@@ -156,13 +155,22 @@ class TurnedTap(Tap):
         return value.transpose(1, 2)
 
 
-def part_of(value: Tensor, kind: str, part: int) -> Tensor:
+class Parts(dict[int, Tensor]):
+    """Some parts of a site, where the whole is not computed: part -> its value."""
+
+
+Value = Tensor | Parts
+
+
+def part_of(value: Value, kind: str, part: int) -> Tensor:
     """One head (or expert) of a site's value; a view."""
-    return value.select(HEAD_AXIS[kind], part)
+    return value[part] if isinstance(value, Parts) else value.select(PART_AXIS[kind], part)
 
 
-def with_part(value: Tensor, kind: str, part: int, new: Tensor) -> Tensor:
+def with_part(value: Value, kind: str, part: int, new: Tensor) -> Value:
     """A copy of the value with one head (or expert) replaced."""
+    if isinstance(value, Parts):
+        return Parts({**value, part: new})
     copy = value.clone()
-    copy.select(HEAD_AXIS[kind], part).copy_(new)
+    copy.select(PART_AXIS[kind], part).copy_(new)
     return copy

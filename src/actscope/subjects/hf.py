@@ -18,6 +18,7 @@ from actscope.core.intervention import Context
 from actscope.core.site import Site
 from actscope.subjects._cache import KeyValueCache
 from actscope.subjects._clone import hash_weights
+from actscope.subjects._experts import experts_in_the_open
 from actscope.subjects._hooked import LOGITS, HookedSubject, Planned
 from actscope.subjects._hooks import Pass, Place, running
 from actscope.subjects._layout import Layout, layout
@@ -101,7 +102,7 @@ class HFSubject(HookedSubject):
 
     def _execute(
         self, inputs: Inputs, plan: Planned, needed: set[Place], wanted: tuple[Site, ...], grad: bool, cache: Any
-    ) -> tuple[Tensor | None, Mapping[Site, Tensor], Any]:
+    ) -> tuple[Tensor | None, Pass, Any]:
         self._check(inputs, cache)
         inputs = inputs.to(str(self.device))
         tokens = _tokens(inputs)
@@ -117,17 +118,19 @@ class HFSubject(HookedSubject):
             positions, mask = laid.now(tokens, self.device)
             return Context({}, inputs, positions, mask, step)
 
+        if past is not None and self.anatomy.latent:
+            self._check_latent(plan)
         stops = bool(needed) and past is None and LOGITS not in wanted
         this = Pass(plan, needed, context=context, grad=grad, stops=stops, tokens=tokens)
         logits_asked = not wanted or LOGITS in wanted
         whole = logits_asked or any(not path.startswith(self.model.base_model_prefix) for path, _ in needed)
         if logits_asked:
             this.stops = False
-        with self._attention(this, past, plan):
+        with self._attention(this, past, plan), experts_in_the_open(this, plan, self.modules):
             output = self._forward(this, lambda: self._call(this, inputs, laid, past, whole=whole))
         logits = output.logits if logits_asked else None
         after = None if past is None else KeyValueCache(past, laid.mask, laid.document, step)
-        return logits, this.seen, after
+        return logits, this, after
 
     def _call(self, this: Pass, inputs: Inputs, laid: Layout, past: Any, *, whole: bool) -> Any:
         """The model's own forward; without its vocabulary projection unless `whole`."""
@@ -178,7 +181,7 @@ class HFSubject(HookedSubject):
     @contextlib.contextmanager
     def _attention(self, this: Pass, past: Any, plan: Planned) -> Iterator[None]:
         """Inside, attention runs in the open where a site inside it is read or written."""
-        inside = {path for path, side in plan if side not in ("in", "out")}
+        inside = {path for path, side in plan if side not in ("in", "out") and path in self.anatomy.attention}
         if not inside:
             yield
             return
@@ -220,20 +223,28 @@ class HFSubject(HookedSubject):
             place = (path, kind)
             if place not in this.steps:
                 return x
-            if kind != "k_rot":
+            if kind not in ("k_rot", "v"):
                 return this.visit(place, x, module, x)
-            old = x.shape[2] - query.shape[2]  # keys of cached tokens are not this run's to read or write
+            old = x.shape[2] - query.shape[2]  # those of cached tokens are not this run's to read or write
             now = x[:, :, old:]
             new = this.visit(place, now, module, now)
             if new is now:
                 return x
             x = torch.cat([x[:, :, :old], new], dim=2)
-            if past is not None:
+            if past is not None and not self.anatomy.latent:
                 past.layers[self.anatomy.attention[path]].keys = x
             return x
 
         known = {name: value for name, value in given.items() if name in ("scaling", "dropout", "softcap")}
         return self.anatomy.attend(module, query, key, value, mask, **known, visit=visit)
+
+    def _check_latent(self, plan: Planned) -> None:
+        lost = [step.site for (_, side), steps in plan.items() if side in ("k_rot", "v") for step in steps if step.writes]
+        if lost:
+            raise BadInput(
+                f"A write at {lost[0]} with a cache was asked for; the cache of {self.name} holds latents, from which keys and "
+                "values are made anew at every step, so the write would be lost. Run without a cache, or write at attn_in."
+            )
 
     def _check(self, inputs: Inputs, cache: Any) -> None:
         if (inputs.ids is None) == (inputs.embeds is None):

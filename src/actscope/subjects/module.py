@@ -105,7 +105,7 @@ class ModuleSubject(HookedSubject):
 
     def _execute(
         self, inputs: Inputs, plan: Planned, needed: set[Place], wanted: tuple[Site, ...], grad: bool, cache: Any
-    ) -> tuple[Tensor | None, Mapping[Site, Tensor], Any]:
+    ) -> tuple[Tensor | None, Pass, Any]:
         if cache:
             raise BadInput(f"{self.name} is a wrapped module, of which no cache is known; run it without cache=.")
         given = [value for value in (inputs.ids, inputs.pixels, inputs.embeds) if value is not None]
@@ -124,7 +124,7 @@ class ModuleSubject(HookedSubject):
         if grad and _bare(x, self.model):
             x = x.detach().requires_grad_(True)
         output = self._forward(this, lambda: self.model(x))
-        return (_tensor(output) if ends else None), this.seen, None
+        return (_tensor(output) if ends else None), this, None
 
 
 def _bare(x: Tensor, model: nn.Module) -> bool:
@@ -175,7 +175,7 @@ def _shapes_seen(module: nn.Module, places: Mapping[Site, tuple[str, Any]], exam
     subject = ModuleSubject(module, "example", taps)
     wanted = tuple(taps)
     with torch.no_grad():
-        _, seen, _ = subject._execute(
+        _, done, _ = subject._execute(
             subject.prepare(example),
             subject._plan(wanted, ()),
             {tap.place for tap in taps.values()},
@@ -184,5 +184,6 @@ def _shapes_seen(module: nn.Module, places: Mapping[Site, tuple[str, Any]], exam
             None,
         )
     return {
-        site: ("b", *["t"] * (x.dim() - 2), x.shape[-1]) if x.dim() < 4 else ("b", *x.shape[1:]) for site, x in seen.items()
+        site: ("b", *["t"] * (x.dim() - 2), x.shape[-1]) if x.dim() < 4 else ("b", *x.shape[1:])
+        for site, x in done.seen.items()
     }

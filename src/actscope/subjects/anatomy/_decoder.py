@@ -4,7 +4,7 @@ both at once.
 A family's file says what its modules are called and which parts it has; the sites follow from that.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +16,8 @@ NO_EXPERTS = {
     "router": "it has no experts to route to",
     "router_weight": "it has no experts to route to",
     "expert_out": "it has no experts",
+    "shared_out": "it has no experts",
+    "shared_gate": "it has no experts",
 }
 
 PARALLEL = "attention and MLP both read resid_pre (parallel residual), so no stream stands between them"
@@ -65,6 +67,22 @@ class Names:
 
 
 @dataclass(frozen=True)
+class Experts:
+    """The layers that have experts in place of one MLP, and how many each. Paths below the layer: `router` gives the logits,
+    `experts` holds them all, `shared` is what every token goes through beside them, `shared_gate` gives the logit of what that
+    is multiplied by; None for a part that is not there. shared_first: it runs before the router, else after the experts.
+    """
+
+    layers: Collection[int]
+    count: int
+    router: str = "mlp.gate"
+    experts: str = "mlp.experts"
+    shared: str | None = None
+    shared_gate: str | None = None
+    shared_first: bool = False
+
+
+@dataclass(frozen=True)
 class Sizes:
     """layers, width d, heads h, kv: heads of keys and values, head: dh, inner: f, vocabulary, context in tokens."""
 
@@ -101,6 +119,13 @@ def windows(config: Any) -> Mapping[str, int | None] | None:
     return {"full_attention": None, "sliding_attention": config.sliding_window}
 
 
+def sparse_layers(config: Any) -> list[int]:
+    """The layers with experts, of configs that leave out some and take every so many of the rest."""
+    step, plain = config.decoder_sparse_step, config.mlp_only_layers or ()
+    layers = range(config.num_hidden_layers) if config.num_experts else ()
+    return [layer for layer in layers if layer not in plain and (layer + 1) % step == 0]
+
+
 def decoder(
     sizes: Sizes,
     names: Names,
@@ -109,25 +134,34 @@ def decoder(
     rotary: bool = True,
     parallel: bool = False,
     capped: bool = False,
+    experts: Experts | None = None,
     **more: Any,
 ) -> Anatomy:
     """The sites of such a model. rotary: positions turn queries and keys. parallel: attention and MLP both read the stream as
-    it comes in. capped: the model does something to the logits after its last product. more: as Anatomy takes it."""
+    it comes in. capped: the model does something to the logits after its last product. experts: where some layers have them.
+    more: as Anatomy takes it."""
     stream = ("b", "t", sizes.width)
     taps: dict[Site, Tap] = {Site("embed"): _out(f"{names.base}.{names.embed}", stream)}
     for layer in range(sizes.layers):
         path = f"{names.base}.{names.layers}.{layer}"
-        taps.update({Site(kind, layer): tap for kind, tap in _layer(sizes, names, norm, path, rotary, parallel).items()})
+        block = None if experts is None or layer not in experts.layers else experts
+        found = _layer(sizes, names, norm, path, rotary, parallel, block)
+        taps.update({Site(kind, layer): tap for kind, tap in found.items()})
     final = f"{names.base}.{names.final}"
     taps[Site("final_norm_scale")] = _scale(final, norm)
     taps[Site("final_norm")] = _out(final, stream)
     taps[Site("logits")] = _out("" if capped else "lm_head", ("b", "t", sizes.vocabulary))
     attention = {f"{names.base}.{names.layers}.{layer}.{names.attention}": layer for layer in range(sizes.layers)}
     given = {"attend": attend, **more}
-    return Anatomy(taps, _missing(names, rotary, parallel), attention, context=sizes.context, **given)
+    missing = _missing(names, rotary, parallel)
+    beside = {} if experts is None else _missing_beside(experts, sizes.layers)
+    missing = {kind: why for kind, why in (missing | beside).items() if why is not None}
+    return Anatomy(taps, missing, attention, context=sizes.context, **given)
 
 
-def _layer(sizes: Sizes, names: Names, norm: Norm, path: str, rotary: bool, parallel: bool) -> dict[str, Tap]:
+def _layer(
+    sizes: Sizes, names: Names, norm: Norm, path: str, rotary: bool, parallel: bool, experts: Experts | None
+) -> dict[str, Tap]:
     """In the order of computation."""
     stream = ("b", "t", sizes.width)
     maps = ("b", sizes.heads, "t", "t")
@@ -151,10 +185,12 @@ def _layer(sizes: Sizes, names: Names, norm: Norm, path: str, rotary: bool, para
         taps["mlp_in"] = _in(f"{path}.{names.mlp}", stream)
     elif middle:
         taps |= {"mlp_norm_scale": _scale(f"{path}.{middle}", norm), "mlp_in": _out(f"{path}.{middle}", stream)}
-    taps |= _mlp(sizes, names, path)
-    inner = ("b", "t", sizes.inner)
-    taps |= {"mlp_post": _in(down, inner), "mlp_out": _out(down, stream)}
-    taps["mlp_add"] = _out(f"{path}.{names.mlp_add or names.down}", stream)
+    if experts:
+        down = f"{path}.{names.mlp}"
+        taps |= _mixture(sizes, experts, path)
+    else:
+        taps |= {**_mlp(sizes, names, path), "mlp_post": _in(down, ("b", "t", sizes.inner))}
+    taps |= {"mlp_out": _out(down, stream), "mlp_add": _out(f"{path}.{names.mlp_add}" if names.mlp_add else down, stream)}
     return taps | {"resid_post": _out(path, stream)}
 
 
@@ -195,8 +231,49 @@ def _mlp(sizes: Sizes, names: Names, path: str) -> dict[str, Tap]:
     return {"mlp_pre": _out(f"{path}.{names.up}", inner)}
 
 
-def _missing(names: Names, rotary: bool, parallel: bool) -> Mapping[str, str]:
-    missing = dict(NO_EXPERTS)
+def _mixture(sizes: Sizes, experts: Experts, path: str) -> dict[str, Tap]:
+    """The router, the experts and what runs beside them, in the order of computation."""
+    stream, each = ("b", "t", sizes.width), ("b", "t", experts.count)
+    router, holder = f"{path}.{experts.router}", f"{path}.{experts.experts}"
+    shared = {"shared_out": _out(f"{path}.{experts.shared}", stream)} if experts.shared else {}
+    taps: dict[str, Tap] = {**shared} if experts.shared_first else {}
+    taps["router"] = Tap(SiteInfo(each, router, "out"), "router")
+    taps["router_weight"] = Tap(SiteInfo(each, holder, "computed"), "router_weight")
+    taps["expert_out"] = Tap(SiteInfo((*each, sizes.width), holder, "computed"), "expert_out")
+    if not experts.shared_first:
+        taps |= shared
+    if experts.shared_gate:
+        taps["shared_gate"] = _out(f"{path}.{experts.shared_gate}", ("b", "t", 1))
+    return taps
+
+
+def _missing_beside(experts: Experts, layers: int) -> dict[str, str | None]:
+    """Why layers with experts lack the parts of one MLP, and those without the parts of experts; None for what none lacks."""
+    mixed, plain = sorted(experts.layers), sorted({*range(layers)} - {*experts.layers})
+    if not mixed:
+        return {}
+    where = f"in {_named(mixed)} " if plain else ""
+    only = f"only {_named(mixed)} {'has' if len(mixed) == 1 else 'have'} experts" if plain else None
+    missing: dict[str, str | None] = dict.fromkeys(NO_EXPERTS, only)
+    missing |= dict.fromkeys(("mlp_pre", "mlp_up", "mlp_post"), f"{where}experts stand in place of one MLP; see expert_out")
+    if not experts.shared:
+        missing["shared_out"] = "it has no expert that all tokens share"
+    if not experts.shared_gate:
+        missing["shared_gate"] = "its shared experts are added as they are" if experts.shared else missing["shared_out"]
+    return missing
+
+
+def _named(layers: Sequence[int]) -> str:
+    """ "layer 3", "layers 1 to 60", "layers 1, 3, 5"."""
+    first, last = layers[0], layers[-1]
+    if first == last:
+        return f"layer {first}"
+    run = last - first + 1 == len(layers) > 2
+    return f"layers {first} to {last}" if run else f"layers {', '.join(map(str, layers))}"
+
+
+def _missing(names: Names, rotary: bool, parallel: bool) -> dict[str, str | None]:
+    missing: dict[str, str | None] = dict(NO_EXPERTS)
     if parallel:
         missing["resid_mid"] = PARALLEL
     if not names.gate and not names.gate_up:

@@ -23,6 +23,7 @@ SERVER.set_forkserver_preload(  # of all that fork: where they run in one sessio
         "tests.faults.test_kill_fit",
         "tests.faults.test_kill_together",
         "tests.faults.test_kill_shared_capture",
+        "tests.faults.test_damage",
         "tests.training.test_shared_work",
     ]
 )

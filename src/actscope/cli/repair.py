@@ -6,7 +6,7 @@ __all__ = ["repair"]
 
 
 def repair(folder: Path, model: str, corpus: str, *, device: str = "cpu", dtype: str = "float32", json: bool = False) -> None:
-    """Capture the damaged files of a store again, and only those.
+    """Capture the damaged files of a store again, and only those; its manifest too.
 
     Parameters
     ----------
@@ -23,7 +23,8 @@ def repair(folder: Path, model: str, corpus: str, *, device: str = "cpu", dtype:
     from actscope.stores.repair import repair as make_again
     from actscope.subjects.load import load
 
-    artifact.read_manifest(folder)
+    if not (folder / "about.json").is_file():  # no artifact: said before a model is loaded
+        artifact.read_manifest(folder)
     text = corpus_named(corpus)
     done = make_again(folder, load(model, device=device, dtype=dtype), text, progress=_common.plain_progress("repair"))
     if json:

@@ -159,13 +159,16 @@ def read_json(path: Path | str) -> dict:
     return value
 
 
-def read_tensors(path: Path | str, digest: str | None = None) -> dict[str, Tensor]:
-    """Named tensors from a safetensors file; with `digest`, the file's SHA-256 is checked first (else Corrupt)."""
+def read_tensors(
+    path: Path | str, digest: str | None = None, again: str = "run the command that made it again"
+) -> dict[str, Tensor]:
+    """Named tensors from a safetensors file; with `digest`, the file's SHA-256 is checked first (else Corrupt). again: what to
+    do about a damaged one."""
     path = Path(path)
     if not path.is_file():
-        raise Corrupt(f"{path} is missing although a manifest names it; run the command that made it again.")
+        raise Corrupt(f"{path} is missing although a manifest names it; {again}.")
     if digest is not None and hash_file(path) != digest:
-        raise Corrupt(f"{path} is not the file its manifest describes (SHA-256 differs); run its command again.")
+        raise Corrupt(f"{path} is not the file its manifest describes (SHA-256 differs); {again}.")
     try:
         return safetensors.torch.load_file(path)
     except safetensors.SafetensorError as error:

@@ -48,7 +48,8 @@ class DiskStore(Reader):
     def _tensors(self, part: int) -> Mapping[str, Tensor]:
         if part not in self._opened:
             name, digest = self._files[part]
-            self._opened[part] = files.read_tensors(files.safe_join(self.path, name), digest)
+            again = f"`actscope repair {self.path} MODEL CORPUS` captures it again"
+            self._opened[part] = files.read_tensors(files.safe_join(self.path, name), digest, again)
         return self._opened[part]
 
     def _whole(self, name: str) -> Tensor | None:

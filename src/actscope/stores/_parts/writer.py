@@ -219,8 +219,21 @@ def write_unit(folder: Path, number: int, part: Part, tensors: Mapping[str, Tens
 def commit(folder: Path, settings: Mapping, ledger: Ledger, *, complete: bool) -> str:
     """Write the manifest, and in the side file what it takes to make a damaged one again; returns the content hash."""
     manifest = listed(settings, ledger.entries, complete=complete, ahead=ledger.ahead)
-    again = {"settings": settings, "content": artifact.content_hash(manifest) if complete else None}
-    return artifact.commit(folder, manifest, again={**again, "check": artifact.content_hash(again)})
+    again = {"store": artifact.FORMAT, "settings": settings, "whole": artifact.content_hash(manifest) if complete else None}
+    return artifact.commit(folder, manifest, again={**again, "content": artifact.content_hash(again)})
+
+
+def said_aside(folder: Path) -> dict:
+    """{"settings", "whole": the content hash once it is complete, else None} of a store, from beside its manifest. Raises
+    Corrupt where that is damaged too."""
+    about = files.read_json(folder / "about.json") if (folder / "about.json").is_file() else {}
+    again = about.get("again")
+    if not isinstance(again, dict) or again.get("content") != artifact.content_hash(again) or again["store"] != artifact.FORMAT:
+        raise Corrupt(
+            f"{folder / 'manifest.json'} is damaged or missing, and {folder / 'about.json'} does not say what it was made "
+            "with; capture again into another folder."
+        )
+    return again
 
 
 def make_folder(folder: Path) -> None:

@@ -1,11 +1,13 @@
 """What every subject of a causal language model must do. One behaviour a function; `check_subject` runs them all."""
 
+from dataclasses import replace
+
 from torch import Tensor
 
-from actscope.checks._parts.subject_case import make_case
-from actscope.checks._parts.subject_reading import READING
 from actscope.checks._parts.subject_running import RUNNING
 from actscope.core.subject import Subject
+from actscope.subjects._proof.case import make_case
+from actscope.subjects._proof.reading import READING
 
 __all__ = ["check_subject"]
 
@@ -21,4 +23,4 @@ def check_subject(subject: Subject, *, ids: Tensor | None = None, only: str | No
     case = make_case(subject, ids, seed)
     for name, check in CHECKS.items():
         if only in (None, name):
-            check(case)
+            check(replace(case, check=name))

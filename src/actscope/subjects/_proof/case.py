@@ -3,8 +3,9 @@
 Letters: b batch, t tokens.
 """
 
-from dataclasses import dataclass
-from typing import Any
+import math
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,13 +19,53 @@ LOGITS = Site("logits")
 NEAR = 1e-5  # relative, in float32
 
 
+class Measure(NamedTuple):
+    """How far something found at `sites` lies from what it must be, and how far it may: 0 where every bit counts. why: what is
+    wrong if it lies further."""
+
+    check: str
+    sites: tuple[Site, ...]
+    apart: float
+    bar: float
+    why: str
+
+    @property
+    def held(self) -> bool:
+        return self.apart <= self.bar
+
+
 @dataclass(frozen=True)
 class Case:
-    """ids: Int[b t], full rows without padding. model: the torch module inside, or None where the subject has none."""
+    """ids: Int[b t], full rows without padding. model: the torch module inside, or None where the subject has none.
+    check: the name of the one that is running. measures: what checks have found so far. strict: the first that does not hold
+    raises AssertionError."""
 
     subject: Subject
     ids: Tensor
     model: Any = None
+    strict: bool = True
+    check: str = ""
+    measures: list[Measure] = field(default_factory=list)
+
+    def near(self, found: Tensor, expected: Tensor, *sites: Site, why: str = "") -> None:
+        """Found and expected lie within 1e-5 of each other, relative."""
+        fits = found.shape == expected.shape
+        self._note(far(found, expected) if fits else math.inf, NEAR, sites, why or "it is not what it follows from")
+
+    def same(self, found: Tensor, expected: Tensor, *sites: Site, why: str = "") -> None:
+        """Found and expected are the same to the last bit."""
+        apart = 0.0 if torch.equal(found, expected) else math.inf
+        if apart and found.shape == expected.shape:
+            apart = max(far(found, expected), 1e-30)
+        self._note(apart, 0.0, sites, why or "it differs in some bits")
+
+    def true(self, held: bool, *sites: Site, why: str) -> None:
+        self._note(0.0 if held else math.inf, 0.0, sites, why)
+
+    def _note(self, apart: float, bar: float, sites: tuple[Site, ...], why: str) -> None:
+        one = Measure(self.check, sites, math.inf if math.isnan(apart) else apart, bar, why)
+        self.measures.append(one)
+        assert one.held or not self.strict, f"{', '.join(map(str, sites))}: {why} (apart {one.apart:.1e}, at most {bar:.0e})"
 
     def site(self, kind: str, layer: int) -> Tensor:
         """One site's value in a run of its own."""

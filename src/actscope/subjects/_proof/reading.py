@@ -1,14 +1,21 @@
 """What is read is what the model computes, and what is written is really there."""
 
-import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from actscope.checks._parts.subject_case import LOGITS, NEAR, Case, far, parts
 from actscope.core.intervention import Replace
 from actscope.core.site import HEAD_KINDS, MAP_KINDS, Site
+from actscope.subjects._clone import clone
+from actscope.subjects._proof.case import LOGITS, NEAR, Case, far, padded, parts, real
+
+NONLINEAR: tuple[Callable[[Tensor], Tensor], ...] = (
+    functional.silu, functional.gelu, lambda x: functional.gelu(x, approximate="tanh"), functional.relu,
+    lambda x: functional.relu(x).square(), lambda x: x * torch.sigmoid(1.702 * x), torch.tanh, functional.mish,
+)  # fmt: skip
 
 
 def boundaries_are_bitwise_plain_hooks(case: Case) -> None:
@@ -35,7 +42,7 @@ def boundaries_are_bitwise_plain_hooks(case: Case) -> None:
         expected = seen[info.module, info.side]
         alone = subject.run(case.ids, read=[site]).acts[site]
         for found in (alone, together[site]):
-            assert torch.equal(found.reshape(expected.shape), expected), f"{site} differs from a plain hook on {info.module}"
+            case.same(found.reshape(expected.shape), expected, site, why=f"it differs from a plain hook on {info.module}")
 
 
 def _plain_hook(module: nn.Module, key: tuple[str, str], seen: dict) -> Any:
@@ -52,14 +59,15 @@ def attention_is_bitwise_the_eager_models(case: Case) -> None:
     """attn_pattern is bitwise what the model's own eager attention gives out, alone and beside other sites."""
     if case.model is None or not case.has("attn_pattern") or not hasattr(case.model, "config"):
         return
-    eager = copy.deepcopy(case.model)
+    eager: Any = clone(case.model)
     eager.config._attn_implementation = "eager"
     with torch.no_grad():
         expected = eager(case.ids, output_attentions=True, **case.uncached).attentions
     every = case.subject.run(case.ids, read=case.subject.order).acts
     for layer in case.layers:
-        assert torch.equal(case.site("attn_pattern", layer), expected[layer]), f"layers.{layer}.attn_pattern"
-        assert torch.equal(every[Site("attn_pattern", layer)], expected[layer]), f"layers.{layer}.attn_pattern, read with all"
+        site = Site("attn_pattern", layer)
+        case.same(case.read(site)[site], expected[layer], site, why="it is not the eager model's")
+        case.same(every[site], expected[layer], site, why="read with all others, it is not the eager model's")
 
 
 def softmax_of_scores_is_bitwise_the_pattern(case: Case) -> None:
@@ -68,7 +76,7 @@ def softmax_of_scores_is_bitwise_the_pattern(case: Case) -> None:
     for layer in case.layers:
         acts = case.read(Site("attn_scores", layer), Site("attn_pattern", layer))
         scores, pattern = acts[Site("attn_scores", layer)], acts[Site("attn_pattern", layer)]
-        assert torch.equal(scores.softmax(-1, dtype=torch.float32).to(pattern), pattern), f"layer {layer}"
+        case.same(scores.softmax(-1, dtype=torch.float32).to(pattern), pattern, *acts, why="softmax of one is not the other")
 
 
 def scales_rebuild_the_norms(case: Case) -> None:
@@ -86,8 +94,8 @@ def scales_rebuild_the_norms(case: Case) -> None:
         if not {scale, source, after} <= set(sites):
             continue
         acts = case.read(scale, source, after)
-        apart = min(far(rebuilt, acts[after]) for rebuilt in _normed(case, acts[source], acts[scale], scale))
-        assert apart <= NEAR, f"{scale} does not rebuild {after}"
+        found = min(_normed(case, acts[source], acts[scale], scale), key=lambda rebuilt: far(rebuilt, acts[after]))
+        case.near(found, acts[after], scale, source, after, why="the scale does not rebuild the norm")
 
 
 def _normed(case: Case, x: Tensor, scale: Tensor, site: Site) -> list[Tensor]:
@@ -107,9 +115,8 @@ def own_value_written_back_changes_nothing(case: Case) -> None:
         own = subject.run(case.ids, read=[site]).acts[site]
         logits = subject.run(case.ids, read=[LOGITS], write=[Replace(site, own)]).logits
         assert logits is not None
-        if subject.sites[site.whole].side != "computed":
-            assert torch.equal(logits, plain), f"{site} written back moved the logits"
-        assert far(logits, plain) <= NEAR, f"{site} written back moved the logits by {far(logits, plain):.1e}"
+        compare = case.near if subject.sites[site.whole].side == "computed" else case.same
+        compare(logits, plain, site, why="written back, it moved the logits")
 
 
 def another_value_written_changes_the_logits(case: Case) -> None:
@@ -118,23 +125,26 @@ def another_value_written_changes_the_logits(case: Case) -> None:
     plain = subject.run(case.ids).logits
     assert plain is not None
     noise = torch.Generator().manual_seed(3)
-    for site in [*subject.order, *parts(case)]:
-        own = subject.run(case.ids, read=[site]).acts[site]
+    sites = [*subject.order, *parts(case)]
+    every = subject.run(case.ids, read=sites).acts
+    for site in sites:
+        own = every[site]
         other = own * (1.5 + torch.rand(own.shape, generator=noise)).to(own)
         run = subject.run(case.ids, read=[site, LOGITS], write=[Replace(site, other)])
-        assert torch.equal(run.acts[site], other), f"a read of {site} does not return what was written"
-        assert run.logits is not None and far(run.logits, plain) > 10 * NEAR, f"writing {site} did not reach the logits"
+        assert run.logits is not None
+        case.same(run.acts[site], other, site, why="a read does not return what was written")
+        case.true(far(run.logits, plain) > 10 * NEAR, site, why="what is written there does not reach the logits")
 
 
 def a_head_is_one_part_of_its_site(case: Case) -> None:
     for site in parts(case):
         axis = 1 if site.kind in MAP_KINDS else 2
         whole = case.read(site.whole)[site.whole]
-        assert torch.equal(case.read(site)[site], whole.select(axis, site.part or 0)), str(site)
+        case.same(case.read(site)[site], whole.select(axis, site.part or 0), site, why="it is another part of the whole")
         written = case.subject.run(case.ids, read=[site.whole], write=[Replace(site, torch.zeros(()))]).acts[site.whole]
         expected = whole.clone()
         expected.select(axis, site.part or 0).zero_()
-        assert torch.equal(written, expected), f"writing {site} touched other parts of {site.whole}"
+        case.same(written, expected, site, why="what is written there touches other parts")
 
 
 def pattern_times_values_is_z(case: Case) -> None:
@@ -144,9 +154,9 @@ def pattern_times_values_is_z(case: Case) -> None:
         acts = case.read(*(Site(kind, layer) for kind in ("attn_pattern", "v", "z")))
         pattern, v, z = (acts[Site(kind, layer)] for kind in ("attn_pattern", "v", "z"))
         v = v.repeat_interleave(z.shape[2] // v.shape[2], dim=2)
-        assert far(torch.einsum("bhts,bshd->bthd", pattern, v), z) <= NEAR, f"layer {layer}"
+        case.near(torch.einsum("bhts,bshd->bthd", pattern, v), z, *acts, why="pattern times values is not z")
         native = case.site("z", layer)  # without attention in the open
-        assert far(z, native) <= NEAR, f"layer {layer}: z moves when attention is read"
+        case.near(z, native, Site("z", layer), why="it moves when attention is read")
 
 
 def queries_times_keys_are_scores(case: Case) -> None:
@@ -156,13 +166,15 @@ def queries_times_keys_are_scores(case: Case) -> None:
     turned = case.has("q_rot", "k_rot")
     for layer in case.layers:
         kinds = ("attn_scores", "q", "k", *(("q_rot", "k_rot") if turned else ()))
-        scores, q0, k0, *after = case.read(*(Site(kind, layer) for kind in kinds)).values()
+        sites = [Site(kind, layer) for kind in kinds]
+        scores, q0, k0, *after = case.read(*sites).values()
         q, k = after or (q0, k0)
         product = torch.einsum("bthd,bshd->bhts", q, k.repeat_interleave(q.shape[2] // k.shape[2], dim=2))
         product = _scaled(case, product, q.shape[-1], Site("attn_scores", layer))
-        seen = _seen(case, scores)
-        assert far(product.masked_fill(~seen, 0), scores.masked_fill(~seen, 0)) <= NEAR, f"layer {layer}"
-        assert far(q[:, 0], q0[:, 0]) <= NEAR and far(k[:, 0], k0[:, 0]) <= NEAR, f"layer {layer}"
+        seen = _seen(case, scores, sites[0])
+        case.near(product.masked_fill(~seen, 0), scores.masked_fill(~seen, 0), *sites, why="queries times keys are not scores")
+        case.near(q[:, 0], q0[:, 0], sites[1], why="turned at position 0, it is not itself")
+        case.near(k[:, 0], k0[:, 0], sites[2], why="turned at position 0, it is not itself")
 
 
 def _scaled(case: Case, product: Tensor, width: int, site: Site) -> Tensor:
@@ -175,13 +187,13 @@ def _scaled(case: Case, product: Tensor, width: int, site: Site) -> Tensor:
     return product if cap is None else (product / cap).tanh() * cap
 
 
-def _seen(case: Case, scores: Tensor) -> Tensor:
+def _seen(case: Case, scores: Tensor, site: Site) -> Tensor:
     """Where a token may look: itself and all before it, or the last of them where the model has a window."""
     seen, causal = scores > -1e4, torch.ones(scores.shape[2:], dtype=torch.bool).tril()
-    assert not bool((seen & ~causal).any()), "scores are not masked: a token sees those after it"
-    assert bool(seen.diagonal(dim1=-2, dim2=-1).all()), "a token does not see itself"
+    case.true(not bool((seen & ~causal).any()), site, why="scores are not masked: a token sees those after it")
+    case.true(bool(seen.diagonal(dim1=-2, dim2=-1).all()), site, why="a token does not see itself")
     if getattr(getattr(case.model, "config", None), "sliding_window", None) is None:
-        assert bool((seen == causal).all()), "a token does not see all before it"
+        case.true(bool((seen == causal).all()), site, why="a token does not see all before it")
     return seen
 
 
@@ -190,12 +202,13 @@ def the_stream_is_the_sum_of_what_is_added(case: Case) -> None:
         return
     every = case.read(*(site for site in case.subject.order if site.kind.startswith("resid") or site.kind.endswith("_add")))
     for layer in case.layers:
-        added = [every[Site(kind, layer)] for kind in ("resid_pre", "attn_add", "mlp_add")]
-        assert far(added[0] + added[1] + added[2], every[Site("resid_post", layer)]) <= NEAR, f"layer {layer}"
-        if Site("resid_mid", layer) in every:
-            assert far(added[0] + added[1], every[Site("resid_mid", layer)]) <= NEAR, f"layer {layer}: resid_mid"
-        if layer + 1 in case.layers:
-            assert torch.equal(every[Site("resid_post", layer)], every[Site("resid_pre", layer + 1)]), f"layer {layer}"
+        sites = [Site(kind, layer) for kind in ("resid_pre", "attn_add", "mlp_add")]
+        added, after, middle = [every[site] for site in sites], Site("resid_post", layer), Site("resid_mid", layer)
+        case.near(added[0] + added[1] + added[2], every[after], *sites, after, why="the stream is not the sum of what is added")
+        if middle in every:
+            case.near(added[0] + added[1], every[middle], *sites[:2], middle, why="the stream is not the sum of what is added")
+        if (following := Site("resid_pre", layer + 1)) in every:
+            case.same(every[after], every[following], after, following, why="a layer does not begin where the last one ends")
 
 
 def the_sum_holds_after_writes(case: Case) -> None:
@@ -210,8 +223,8 @@ def the_sum_holds_after_writes(case: Case) -> None:
         other = torch.randn(own.shape, generator=torch.Generator().manual_seed(2)).to(own)
         acts = case.subject.run(case.ids, read=streams, write=[Replace(site, other)]).acts
         start = acts[site] if site.kind == "resid_mid" else acts[streams[0]] + acts[Site("attn_add", layer)]
-        apart = far(start + acts[Site("mlp_add", layer)], acts[streams[-1]])
-        assert apart <= NEAR, f"a write at {site} misses a path to resid_post"
+        found = start + acts[Site("mlp_add", layer)]
+        case.near(found, acts[streams[-1]], site, why="what is written there misses a path to resid_post")
 
 
 def last_products_rebuild_their_outputs(case: Case) -> None:
@@ -221,13 +234,40 @@ def last_products_rebuild_their_outputs(case: Case) -> None:
             acts = case.read(Site(source, layer), Site(out, layer))
             x = acts[Site(source, layer)]
             x = x.flatten(2) if source in HEAD_KINDS else x
-            assert far(_product(case, x, Site(out, layer)), acts[Site(out, layer)]) <= NEAR, f"layers.{layer}.{out}"
+            case.near(
+                _product(case, x, Site(out, layer)), acts[Site(out, layer)], *acts, why="times the weights it is not the other"
+            )
     norm, scale = Site("final_norm"), Site("final_norm_scale")
     if case.layers and {norm, scale, LOGITS} <= set(case.subject.sites):
         last = Site("resid_post", case.layers[-1])
         acts = case.read(last, scale, LOGITS)
         rebuilt = [_product(case, x, LOGITS) for x in _normed(case, acts[last], acts[scale], norm)]
-        assert min(far(logits, acts[LOGITS]) for logits in rebuilt) <= NEAR, "the last residual does not give the logits"
+        found = min(rebuilt, key=lambda logits: far(logits, acts[LOGITS]))
+        case.near(found, acts[LOGITS], last, scale, LOGITS, why="the last residual does not give the logits")
+
+
+def a_nonlinearity_joins_pre_and_post(case: Case) -> None:
+    """mlp_post is one of the usual functions of mlp_pre, number by number, times mlp_up where there is one."""
+    kinds = [kind for kind in ("mlp_pre", "mlp_up") if case.has(kind)]
+    for layer in case.layers if case.has("mlp_pre", "mlp_post") else ():
+        acts = case.read(*(Site(kind, layer) for kind in (*kinds, "mlp_post")))
+        before, *gated, after = acts.values()
+        found = [function(before) * (gated[0] if gated else 1) for function in NONLINEAR]
+        case.near(min(found, key=lambda one: far(one, after)), after, *acts, why="no usual function makes one of the other")
+
+
+def padding_and_company_do_not_matter(case: Case) -> None:
+    """Left or right padding, and the other rows of a batch, move the values at real tokens by at most 1e-5 relative."""
+    sites = [site for site in case.subject.order if site.kind != "attn_scores"]
+    for side in ("right", "left"):
+        inputs = padded(case, side)
+        assert inputs.mask is not None
+        acts = case.subject.run(inputs, read=sites).acts
+        for row, kept in enumerate(inputs.mask.sum(1).tolist()):
+            alone = case.subject.run(case.ids[row : row + 1, :kept], read=sites).acts
+            for site in sites:
+                found = real(acts[site][row : row + 1], site, inputs.mask[row : row + 1])[0]
+                case.near(found, alone[site][0], site, why=f"it moves in a batch padded on the {side}")
 
 
 @torch.no_grad()
@@ -256,4 +296,6 @@ READING = (
     the_stream_is_the_sum_of_what_is_added,
     the_sum_holds_after_writes,
     last_products_rebuild_their_outputs,
+    a_nonlinearity_joins_pre_and_post,
+    padding_and_company_do_not_matter,
 )

@@ -94,8 +94,9 @@ def scales_rebuild_the_norms(case: Case) -> None:
         if not {scale, source, after} <= set(sites):
             continue
         acts = case.read(scale, source, after)
-        found = min(_normed(case, acts[source], acts[scale], scale), key=lambda rebuilt: far(rebuilt, acts[after]))
-        case.near(found, acts[after], scale, source, after, why="the scale does not rebuild the norm")
+        wanted = acts[after]
+        found = min(_normed(case, acts[source], acts[scale], scale), key=lambda rebuilt: far(rebuilt, wanted))
+        case.near(found, wanted, scale, source, after, why="the scale does not rebuild the norm")
 
 
 def _normed(case: Case, x: Tensor, scale: Tensor, site: Site) -> list[Tensor]:

@@ -27,7 +27,7 @@ def test_a_dialogue_is_a_document_and_its_spans_say_who_speaks():
 @pytest.mark.parametrize(
     ("given", "template", "error", "message"),
     [
-        ([[{"role": "user"}]], render, BadInput, "Dialogue 0 holds .*expected messages"),
+        ([[{"role": "user"}]], render, BadInput, "chats:0 holds .*expected messages"),
         ([TALK], lambda messages: "something else", BadInput, "is not in what the template made"),
         ([], render, EmptyCorpus, "give at least one"),
     ],

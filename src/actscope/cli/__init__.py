@@ -18,8 +18,8 @@ from actscope.core.methods import names
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code; errors a user can meet end in one sentence on stderr."""
     import cyclopts
-    from rich.console import Console
 
+    from actscope.cli._common import Plain
     from actscope.core.progress import graceful
 
     app = cyclopts.App(name="actscope", help="Know, prove and change what happens inside a neural network.", version=_version)
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for verb, file in verbs.items():
         app.command(f"actscope.cli.{file}:{file}", name=verb, help=_summary(file))
     given = list(sys.argv[1:] if arguments is None else arguments)
-    errors = Console(stderr=True, soft_wrap=True)
+    errors = Plain(stderr=True, soft_wrap=True)
     try:
         with graceful():
             app(given, exit_on_error=False, print_error=False, result_action="return_value")

@@ -4,10 +4,25 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
+from actscope.core.plain import plain
 from actscope.core.progress import Progress
+
+
+class Plain(Console):
+    """A console on which no text that comes from data, such as a file's name, can move the cursor or recolour the screen."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for part in super().render(renderable, options):
+            yield part if part.control else Segment(_plain(part.text), part.style)
+
+
+def _plain(text: str) -> str:
+    return "\n".join(map(plain, text.split("\n")))
 
 
 def speaks() -> bool:
@@ -17,7 +32,7 @@ def speaks() -> bool:
 
 def console() -> Console:
     """Standard output. Rich leaves colours out where NO_COLOR is set or where it is no terminal."""
-    return Console(highlight=False, quiet=not speaks())
+    return Plain(highlight=False, quiet=not speaks())
 
 
 def print_json(value: object) -> None:

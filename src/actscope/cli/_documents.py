@@ -1,16 +1,17 @@
 """Which text the main job reads, and which documents are kept aside to judge on."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from actscope.cli._corpus import corpus_named
 from actscope.core.corpus import Corpus, Document
 from actscope.core.errors import EmptyCorpus
 from actscope.core.labels import Labels
 from actscope.core.store import Store
 from actscope.core.subject import Subject
-from actscope.corpora.files import files
 from actscope.corpora.standard_library import standard_library
 from actscope.corpora.texts import Texts, texts
 
@@ -19,10 +20,10 @@ _BUILT_IN = ("pocket", "pocket-mini")
 _REAL = 0.06  # of the built-in text's documents, which is about a quarter of its tokens; the rest is grammar
 
 
-def source(text: Path | None, model: str, seed: int) -> Corpus:
+def source(text: Path | None, model: str, seed: int, render: Callable[..., str] | None = None) -> Corpus:
     """The text to read: the reader's own; for the built-in models what they were not trained on; else the standard library."""
     if text is not None:
-        return files(text)
+        return corpus_named(str(text), render=render)
     if model.partition("@")[0] not in _BUILT_IN:
         return standard_library(split="all")
     from actscope.corpora.mixture import mixture

@@ -11,6 +11,9 @@ def capture(
     *,
     site: list[str],
     out: Path | None = None,
+    column: str = "text",
+    split: str | None = None,
+    config: str | None = None,
     tokens: int | None = None,
     context: int | None = None,
     packed: bool = False,
@@ -30,9 +33,13 @@ def capture(
     Parameters
     ----------
     model: pocket, a transformers folder or a hub id.
-    corpus: a text file (.txt .md .py .jsonl), a folder of them, standard-library or grammar.
+    corpus: a file (.txt .md .py .jsonl .jsonl.gz .parquet), a folder of them, a dataset of the hub (hf:org/name, or
+        hf:org/name@revision), standard-library or grammar. Dialogues are written by the model's own chat template.
     site: where to read, such as layers.2.resid_post or "layers.*.mlp_out"; may be given several times.
     out: the folder to write, new or begun by the same command.
+    column: the field to read of JSON lines, Parquet and datasets: a text, or a list of messages.
+    split: of a dataset; train when left out.
+    config: of a dataset that has several.
     tokens: stop after about so many rows.
     context: tokens a sequence; longer documents are cut. The model's own when left out.
     packed: run several short documents in one row; attention never crosses between them.
@@ -52,7 +59,7 @@ def capture(
 
     if out is None and not dry_run:
         raise UsageError("--out is missing; expected the folder to write, such as --out acts/. --dry-run needs none.")
-    text = corpus_named(corpus)
+    text = corpus_named(corpus, column=column, split=split, config=config, render=lambda messages: subject.render(messages))
     subject = load(model, device=device, dtype=dtype)
     chosen = {"tokens": tokens, "context": context, "special": special, "grads": grads, "start": start}
     if dry_run:

@@ -25,7 +25,7 @@ def demo(
 
     Parameters
     ----------
-    text: a file (.txt .md .py .jsonl) or a folder to read instead of the built-in text.
+    text: a file (.txt .md .py .jsonl .jsonl.gz .parquet), a folder or hf:org/name to read instead of the built-in text.
     model: a built-in model, a folder as transformers saves it, or a hub id.
     site: where to read, such as layers.1.resid_post; `actscope sites MODEL` lists them. Left out: after the middle layer.
     out: the folder for the report.

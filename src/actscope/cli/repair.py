@@ -5,7 +5,18 @@ from pathlib import Path
 __all__ = ["repair"]
 
 
-def repair(folder: Path, model: str, corpus: str, *, device: str = "cpu", dtype: str = "float32", json: bool = False) -> None:
+def repair(
+    folder: Path,
+    model: str,
+    corpus: str,
+    *,
+    column: str = "text",
+    split: str | None = None,
+    config: str | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    json: bool = False,
+) -> None:
     """Capture the damaged files of a store again, and only those; its manifest too.
 
     Parameters
@@ -13,6 +24,9 @@ def repair(folder: Path, model: str, corpus: str, *, device: str = "cpu", dtype:
     folder: a store that `actscope capture` made.
     model: the model it was captured from.
     corpus: the text it was captured from.
+    column: the field that was read of JSON lines, Parquet or a dataset.
+    split: of a dataset.
+    config: of a dataset that has several.
     device: the device it was captured on.
     dtype: the dtype it was captured with.
     json: print one JSON document and nothing else.
@@ -25,8 +39,9 @@ def repair(folder: Path, model: str, corpus: str, *, device: str = "cpu", dtype:
 
     if not (folder / "about.json").is_file():  # no artifact: said before a model is loaded
         artifact.read_manifest(folder)
-    text = corpus_named(corpus)
-    done = make_again(folder, load(model, device=device, dtype=dtype), text, progress=_common.plain_progress("repair"))
+    text = corpus_named(corpus, column=column, split=split, config=config, render=lambda messages: subject.render(messages))
+    subject = load(model, device=device, dtype=dtype)
+    done = make_again(folder, subject, text, progress=_common.plain_progress("repair"))
     if json:
         return _common.print_json({"path": str(folder), "repaired": done})
     _common.console().print(

@@ -196,6 +196,21 @@ def safe_join(root: Path | str, name: str) -> Path:
     return path
 
 
+def stays_inside(path: Path, folder: Path) -> bool:
+    """Whether a file of `folder`, links followed, is one of the folder's own; in the hub's cache, where links are how
+    downloads lie, one of the blobs beside its snapshots. False for links to nothing and in a circle."""
+    inside = folder.resolve()
+    allowed = [inside]
+    snapshots = next((parent for parent in (inside, *inside.parents) if parent.parent.name == "snapshots"), None)
+    if snapshots is not None:
+        allowed.append(snapshots.parent.parent / "blobs")
+    try:
+        target = path.resolve(strict=True)
+    except (OSError, RuntimeError):  # RuntimeError: links in a circle, before Python 3.13
+        return False
+    return any(place in target.parents for place in allowed)
+
+
 def set_aside(path: Path) -> Path:
     """Rename a damaged file so that no reader meets it again; returns where it is now. Nothing is deleted."""
     aside = path.parent / f".corrupt-{path.name}-{secrets.token_hex(4)}"

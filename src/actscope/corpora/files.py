@@ -1,80 +1,112 @@
 """Text files and folders of them as a corpus."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from actscope.core import files as disk
 from actscope.core.corpus import Document
 from actscope.core.errors import BadInput, EmptyCorpus
-from actscope.corpora._parts.lines import json_lines
+from actscope.corpora._parts.folder import ending, found_in
+from actscope.corpora._parts.lines import json_line, lines, not_utf8
 from actscope.corpora._parts.passages import python_passages, text_passages
+from actscope.corpora._parts.records import Render, document_of, needs_template, template_hash, value_of
 
 __all__ = ["files"]
 
-_READERS: dict[str, Callable[[str, str], Iterator[tuple[int, str]]]] = {
-    ".txt": lambda text, shown: text_passages(text),
-    ".md": lambda text, shown: text_passages(text),
-    ".py": lambda text, shown: python_passages(text),
-    ".jsonl": json_lines,
+_READERS: dict[str, Callable[[str], Iterator[tuple[int, str]]]] = {
+    ".txt": text_passages,
+    ".md": text_passages,
+    ".py": python_passages,
 }
-_KNOWN = ", ".join(_READERS)
+_LINES = (".jsonl", ".jsonl.gz")
+_ENDINGS = (*_READERS, *_LINES)
+_KNOWN = ", ".join(_ENDINGS)
 
 
 class Files:
     """The documents of some files, in the order of their sorted names. A document's id is its file and line (3.1 where a
     second one begins on line 3)."""
 
-    def __init__(self, root: Path, found: list[Path]):
+    def __init__(self, root: Path, found: list[Path], column: str, render: Render | None):
         self.name = root.name
-        self._root, self._found = root, found
-        hashes = []
+        self._root, self._found, self._column, self._render = root, found, column, render
+        self._hashes, self._dialogues = [], False
         for path in found:
-            text = _read(path)
-            if path.suffix == ".jsonl":  # a bad line is told now, not after hours
-                for _ in json_lines(text, str(path)):
-                    continue
-            hashes.append([self._shown(path), disk.sha256(text.encode())])
-        self.fingerprint = disk.sha256(repr(hashes).encode("utf-8", "surrogateescape"))
+            digest = self._checked_lines(path) if ending(path, _LINES) else disk.sha256(_read(path).encode())
+            self._hashes.append([self._shown(path), digest])
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of every file's name and text and, where there are dialogues, of how they are written."""
+        told: list[object] = list(self._hashes)
+        if self._column != "text":
+            told.append(self._column)
+        if self._dialogues:
+            told.append(template_hash(self._render))
+        return disk.sha256(repr(told).encode("utf-8", "surrogateescape"))
 
     def documents(self, start: int = 0) -> Iterator[Document]:
         """The documents from number `start` on."""
         number = 0
         for path in self._found:
+            if ending(path, _LINES):
+                for line, text in _filled(path):
+                    if number >= start:
+                        yield self._document(path, line, text)
+                    number += 1
+                continue
             last, same = 0, 0
-            for line, text in _READERS[path.suffix](_read(path), str(path)):
+            for line, text in _READERS[ending(path, _ENDINGS)](_read(path)):
                 last, same = line, same + 1 if line == last else 0
                 if number >= start:
                     yield Document(f"{self._shown(path)}:{line}" + (f".{same}" if same else ""), text)
                 number += 1
+
+    def empty(self) -> bool:
+        """Whether there is no document."""
+        every = (
+            _filled(path) if ending(path, _LINES) else _READERS[ending(path, _ENDINGS)](_read(path)) for path in self._found
+        )
+        return all(next(found, None) is None for found in every)
+
+    def _document(self, path: Path, line: int, text: str) -> Document:
+        value = value_of(json_line(text, str(path), line), self._column, f"{path}, line {line}")
+        return document_of(value, self._render, f"{self._shown(path)}:{line}")
+
+    def _checked_lines(self, path: Path) -> str:
+        """A hash of the lines; a bad one is told now, not after hours."""
+        digest = hashlib.sha256()
+        for line, text in _filled(path):
+            where = f"{path}, line {line}"
+            value = value_of(json_line(text, str(path), line), self._column, where)
+            needs_template(value, self._render, where)
+            self._dialogues |= not isinstance(value, str)
+            digest.update(f"{line}:{text}\n".encode())
+        return digest.hexdigest()
 
     def _shown(self, path: Path) -> str:
         """A file's name inside the folder given, the same wherever that folder stands."""
         return path.name if path == self._root else path.relative_to(self._root).as_posix()
 
 
-def files(path: Path | str) -> Files:
-    """The Corpus of a file (.txt .md .py .jsonl) or of every such file in a folder and below, hidden ones left out.
+def files(path: Path | str, *, column: str = "text", render: Render | None = None) -> Files:
+    """The Corpus of a file (.txt .md .py .jsonl .jsonl.gz) or of every such file in a folder and below, hidden ones left out.
 
     Text is cut at blank lines into passages of at most 1500 characters, Python into top-level definitions, and a line of
-    JSON is one document, its "text". Raises BadInput for a missing file, an unknown ending, bytes that are not UTF-8 or a
-    line that is no such JSON; EmptyCorpus when there is no text.
+    JSON is one document: its field `column`, a string, or a dialogue of messages {"role", "content"} (also under "messages"),
+    written by `render` (a chat model's `subject.render`). Raises BadInput for a missing file, an unknown ending, a link out
+    of the folder, bytes that are not UTF-8, or a line that is no such JSON; EmptyCorpus when there is no text.
     """
     root = Path(path).expanduser()
-    if not root.exists():
-        raise BadInput(f"There is no file or folder {path}; expected one with text ({_KNOWN}).")
-    if root.is_dir():
-        every = sorted(one for one in root.rglob("*") if one.suffix in _READERS and one.is_file())
-        found = [one for one in every if not any(part.startswith(".") for part in one.relative_to(root).parts)]
-        if not found:
-            raise EmptyCorpus(f"The folder {path} holds no text file; expected {_KNOWN} in it or below.")
-    elif root.suffix in _READERS:
-        found = [root]
-    else:
-        raise BadInput(f"{path} ends in {root.suffix or 'nothing'!r}; expected {_KNOWN}. Rename it, or give a folder.")
-    corpus = Files(root, found)
-    if next(corpus.documents(), None) is None:
+    corpus = Files(root, found_in(root, _ENDINGS, "text"), column, render)
+    if corpus.empty():
         raise EmptyCorpus(f"{path} holds no text, only blank space; expected at least one document.")
     return corpus
+
+
+def _filled(path: Path) -> Iterator[tuple[int, str]]:
+    return ((number, line) for number, line in lines(path) if line.strip())
 
 
 def _read(path: Path) -> str:
@@ -82,9 +114,6 @@ def _read(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
-        raise BadInput(
-            f"{path} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}. Convert it, for example with "
-            f"`iconv -f latin1 -t utf-8 {path.name}`, or leave it out."
-        ) from error
+        raise BadInput(not_utf8(path, error.start, error.object[error.start])) from error
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}. Give a file you may read.") from error

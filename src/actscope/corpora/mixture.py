@@ -35,7 +35,9 @@ class Mixture:
         taken = [0] * len(self.parts)
         for turn in random.choices(numbers, shares, k=start) if start else ():
             taken[turn] += 1
-        readers = [corpus.documents(first) for (corpus, _), first in zip(self.parts, taken, strict=True)]
+        readers = [corpus.documents(max(first - 1, 0)) for (corpus, _), first in zip(self.parts, taken, strict=True)]
+        if any(first and next(reader, None) is None for reader, first in zip(readers, taken, strict=True)):
+            return  # it ended before `start`
         while True:
             document = next(readers[random.choices(numbers, shares)[0]], None)
             if document is None:

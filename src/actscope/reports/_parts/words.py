@@ -1,12 +1,11 @@
 """Numbers and token text in words: the terminal and the page say the same thing the same way."""
 
-import unicodedata
 from collections.abc import Iterable
 
+from actscope.core.plain import WHITESPACE, escape, plain
 from actscope.reports.document import Feature, Interval, Report
 
 MINUS = "\N{MINUS SIGN}"
-_WHITESPACE = {"\n": "↵", "\t": "⇥", "\r": "␍", " ": "␣"}
 _BASELINES = {
     "dictionary": "this dictionary",
     "sae": "this dictionary",
@@ -24,28 +23,12 @@ _SCORES = {
 }
 
 
-def plain(text: str) -> str:
-    """`text` with every character that could move a cursor, reorder a line or vanish written out, as in \\x1b."""
-    return "".join(_escape(character) if _unsafe(character) else character for character in text)
-
-
-def _unsafe(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    if character in _WHITESPACE:
-        return _WHITESPACE[character]
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
-
-
 def token(piece: str) -> str:
     """A token standing alone: a leading or trailing space is left out, whitespace alone is shown as ␣ ↵ ⇥."""
     if not piece:
         return "(empty)"
     if not piece.strip():
-        return "".join(_WHITESPACE.get(character, _escape(character)) for character in piece)
+        return "".join(WHITESPACE.get(character, escape(character)) for character in piece)
     return plain(piece.strip(" "))
 
 

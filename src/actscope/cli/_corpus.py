@@ -15,23 +15,23 @@ def corpus_named(
     *,
     column: str = "text",
     split: str | None = None,
-    config: str | None = None,
     render: Callable[..., str] | None = None,
 ) -> Corpus:
     """A file, a folder, "standard-library" or "grammar", these two with a split after a colon ("grammar:train"), or a dataset
-    of the hub ("hf:org/name", "hf:org/name@revision").
+    of the hub ("hf:org/name", "hf:org/name:config@revision").
 
-    column: the field of JSON lines, Parquet and datasets; split, config: of a dataset; render: how dialogues are written.
+    column: the field of JSON lines, Parquet and datasets; split: of a dataset; render: how dialogues are written.
     Raises BadInput for anything else, UsageError for a split there is not and for settings that belong to something else.
     """
     hub = name.startswith(_HUB) and not Path(name).exists()
-    if not hub and (split is not None or config is not None):
-        raise UsageError(f"--split and --config belong to a dataset of the hub, such as hf:org/name; {name} was given.")
+    if not hub and split is not None:
+        raise UsageError(f"--split belongs to a dataset of the hub, such as hf:org/name; {name} was given.")
     if hub:
         from actscope.corpora.datasets import datasets
 
-        id, _, revision = name.removeprefix(_HUB).partition("@")
-        return datasets(id, column=column, split=split, config=config, revision=revision or None, render=render)
+        place, _, revision = name.removeprefix(_HUB).partition("@")
+        id, _, config = place.partition(":")
+        return datasets(id, column=column, split=split, config=config or None, revision=revision or None, render=render)
     base, _, part = name.partition(":")
     if base not in _BUILT_IN or Path(name).exists():
         return _here(Path(name).expanduser(), base, column, render)

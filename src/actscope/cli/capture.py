@@ -13,7 +13,6 @@ def capture(
     out: Path | None = None,
     column: str = "text",
     split: str | None = None,
-    config: str | None = None,
     tokens: int | None = None,
     context: int | None = None,
     packed: bool = False,
@@ -34,12 +33,11 @@ def capture(
     ----------
     model: pocket, a transformers folder or a hub id.
     corpus: a file (.txt .md .py .jsonl .jsonl.gz .parquet), a folder of them, a dataset of the hub (hf:org/name, or
-        hf:org/name@revision), standard-library or grammar. Dialogues are written by the model's own chat template.
+        hf:org/name:config@revision), standard-library or grammar. Dialogues are written by the model's own chat template.
     site: where to read, such as layers.2.resid_post or "layers.*.mlp_out"; may be given several times.
     out: the folder to write, new or begun by the same command.
     column: the field to read of JSON lines, Parquet and datasets: a text, or a list of messages.
     split: of a dataset; train when left out.
-    config: of a dataset that has several.
     tokens: stop after about so many rows.
     context: tokens a sequence; longer documents are cut. The model's own when left out.
     packed: run several short documents in one row; attention never crosses between them.
@@ -59,19 +57,14 @@ def capture(
 
     if out is None and not dry_run:
         raise UsageError("--out is missing; expected the folder to write, such as --out acts/. --dry-run needs none.")
-    text = corpus_named(corpus, column=column, split=split, config=config, render=lambda messages: subject.render(messages))
+    text = corpus_named(corpus, column=column, split=split, render=lambda messages: subject.render(messages))
     subject = load(model, device=device, dtype=dtype)
     chosen = {"tokens": tokens, "context": context, "special": special, "grads": grads, "start": start}
     if dry_run:
         facts = _predicted(subject, text, site, out or Path(), chosen)
-        return _common.print_json(facts) if json else _print("would write", facts, tokens)
-    facts = _captured(subject, text, site, out, {**chosen, "packed": packed, "threads": threads})
-    if json:
-        return _common.print_json(facts)
-    _print("captured", facts, tokens)
-    _common.console().print(
-        f"Next: actscope fit topk {out} --read {next(iter(facts['ports']))} --latents 4096 --k 32 --out sae/"
-    )
+    else:
+        facts = _captured(subject, text, site, out, {**chosen, "packed": packed, "threads": threads})
+    return _common.print_json(facts) if json else _print("would write" if dry_run else "captured", facts, tokens)
 
 
 def _predicted(subject, text, sites: list[str], out: Path, chosen: dict) -> dict:
@@ -104,7 +97,7 @@ def _captured(subject, text, sites: list[str], out, chosen: dict) -> dict:
 
 
 def _print(what: str, facts: dict, tokens: int | None) -> None:
-    """A small table; and a word when the text ended before the rows asked for."""
+    """A small table; a word when the text ended before the rows asked for; and what to type next."""
     from rich.table import Table
 
     from actscope.cli import _common
@@ -120,3 +113,6 @@ def _print(what: str, facts: dict, tokens: int | None) -> None:
     _common.console().print(table)
     if tokens is not None and facts["rows"] < tokens:
         _common.console().print(f"The text ended before the {tokens:,} rows asked for.")
+    if "out" in facts:
+        read = next(iter(facts["ports"]))
+        _common.console().print(f"Next: actscope fit topk {facts['out']} --read {read} --latents 4096 --k 32 --out sae/")

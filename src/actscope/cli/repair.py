@@ -12,7 +12,6 @@ def repair(
     *,
     column: str = "text",
     split: str | None = None,
-    config: str | None = None,
     device: str = "cpu",
     dtype: str = "float32",
     json: bool = False,
@@ -26,7 +25,6 @@ def repair(
     corpus: the text it was captured from.
     column: the field that was read of JSON lines, Parquet or a dataset.
     split: of a dataset.
-    config: of a dataset that has several.
     device: the device it was captured on.
     dtype: the dtype it was captured with.
     json: print one JSON document and nothing else.
@@ -39,7 +37,7 @@ def repair(
 
     if not (folder / "about.json").is_file():  # no artifact: said before a model is loaded
         artifact.read_manifest(folder)
-    text = corpus_named(corpus, column=column, split=split, config=config, render=lambda messages: subject.render(messages))
+    text = corpus_named(corpus, column=column, split=split, render=lambda messages: subject.render(messages))
     subject = load(model, device=device, dtype=dtype)
     done = make_again(folder, subject, text, progress=_common.plain_progress("repair"))
     if json:

@@ -22,6 +22,7 @@ from actscope.subjects._experts import experts_in_the_open
 from actscope.subjects._hooked import LOGITS, HookedSubject, Planned
 from actscope.subjects._hooks import Pass, Place, running
 from actscope.subjects._layout import Layout, layout
+from actscope.subjects._rendering import render as rendered
 from actscope.subjects._text import Text
 
 __all__ = ["HFSubject"]
@@ -86,8 +87,9 @@ class HFSubject(HookedSubject):
         if self._text is None or getattr(self.tokenizer, "chat_template", None) is None:
             raise BadInput(f"{self.name} has no chat template; give a chat model's folder, or write the dialogue out as text.")
         try:
-            text = self.tokenizer.apply_chat_template([dict(message) for message in messages], tokenize=False)
-        except Exception as error:  # whatever the template's own language makes of it
+            template = self.tokenizer.get_chat_template()
+            text = rendered(template, messages, self.tokenizer.special_tokens_map)
+        except (BadInput, ValueError) as error:  # ValueError: several templates and none of them the usual one
             raise BadInput(f"The chat template of {self.name} refuses this dialogue ({str(error):.200}).") from error
         first = self.tokenizer.bos_token
         put = self._text.backend.encode("").tokens

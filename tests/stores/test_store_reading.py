@@ -10,7 +10,8 @@ from actscope.core.errors import BadInput, Corrupt
 from actscope.core.site import Port
 from actscope.core.store import Store, split_documents
 from actscope.corpora.texts import texts
-from actscope.stores._parts import reader
+from actscope.stores import disk
+from actscope.stores._parts import order, reader
 from actscope.stores.capture import capture
 from actscope.stores.disk import DiskStore
 
@@ -36,11 +37,12 @@ def test_the_contract_in_memory(made):
 @pytest.mark.parametrize("group", [1, 100_000, 1 << 30])
 def test_the_contract_on_disk(made, monkeypatch, fits, group):
     monkeypatch.setattr(DiskStore, "_fits", fits)
-    monkeypatch.setattr(reader, "GROUP", group)
+    monkeypatch.setattr(order, "CHUNK", 1000)
+    monkeypatch.setattr(disk, "_OPEN", 3)
     monkeypatch.setattr(reader, "_AHEAD", 100)
-    store = artifact.open(made[0])
-    assert isinstance(store, DiskStore) and len(store.parts) > 4
-    check_store(store, TinySubject(), texts(LISTED), again=lambda: DiskStore(made[0]))
+    store = DiskStore(made[0], mixing=group)
+    assert isinstance(artifact.open(made[0]), DiskStore) and len(store.parts) > 4
+    check_store(store, TinySubject(), texts(LISTED), again=lambda: DiskStore(made[0], mixing=group))
 
 
 def test_the_contract_sees_a_store_that_shuffles_wrongly(made):

@@ -22,6 +22,7 @@ def capture(
     threads: int | None = None,
     device: str = "cpu",
     dtype: str = "float32",
+    store_dtype: str | None = None,
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
@@ -46,7 +47,8 @@ def capture(
     start: skip so many documents.
     threads: of torch; those of this machine when left out.
     device: "cpu", "cuda"...
-    dtype: of the model, and so of the rows.
+    dtype: of the model, and so of the rows unless store_dtype says otherwise.
+    store_dtype: how the rows are kept: float32, bfloat16, float16 or int8; read back as float32.
     dry_run: say how many rows and bytes it would write, and write nothing.
     json: print one JSON document and nothing else.
     """
@@ -60,6 +62,7 @@ def capture(
     text = corpus_named(corpus, column=column, split=split, render=lambda messages: subject.render(messages))
     subject = load(model, device=device, dtype=dtype)
     chosen = {"tokens": tokens, "context": context, "special": special, "grads": grads, "start": start}
+    chosen["dtype"] = store_dtype
     if dry_run:
         facts = _predicted(subject, text, site, out or Path(), chosen)
     else:

@@ -10,17 +10,15 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import torch
-
 from actscope.core.corpus import Corpus
-from actscope.core.errors import BadInput, Interrupted
+from actscope.core.errors import Interrupted
 from actscope.core.group import everyone
 from actscope.core.progress import Progress, quiet, stop_requested
-from actscope.core.site import Site, resolve
+from actscope.core.site import Site
 from actscope.core.store import Store
 from actscope.core.subject import Subject
+from actscope.stores._parts.asked import asked
 from actscope.stores._parts.job import Job, Unit
-from actscope.stores._parts.running import probe
 from actscope.stores._parts.shared import write
 from actscope.stores.disk import DiskStore
 from actscope.stores.memory import MemoryStore
@@ -41,6 +39,7 @@ def capture(
     packed: bool = False,
     special: bool = False,
     grads: bool = False,
+    dtype: str | None = None,
     start: int = 0,
     threads: int | None = None,
     progress: Progress = quiet,
@@ -51,36 +50,23 @@ def capture(
     (`roles`). Documents longer than `context` (the subject's own when left out) are cut, each piece with its own special
     tokens; `packed` runs several short pieces in one row, and attention never crosses between them. Capture stops with the
     first unit that reaches `tokens` rows. `grads` keeps beside every row the gradient of the model's next-token loss there
-    (nats, summed over the tokens of the sequence that text follows), at one backward pass a run and twice the room. `start`
-    skips that many documents. The same call after an interruption goes on where it stopped; a finished one returns its store.
+    (nats, summed over the tokens of the sequence that text follows), at one backward pass a run and twice the room. `dtype`
+    is how rows are kept: float32, bfloat16, float16 or int8 (with a scale a row), all read back as float32; as the subject
+    gives them when left out. Gradients always are as it gives them. `start` skips that many documents. The same call after
+    an interruption goes on where it stopped; a finished one returns its store.
     threads: of torch while it runs, those it has when left out, and those it began with on resume.
 
     Under torchrun every process calls this alike, and they share out the units; the store is the one that a process by itself
     writes with as many `threads`, and any number of processes goes on where others stopped. In memory each has all of it.
 
-    Raises UnknownSite; EmptyCorpus for fewer rows than one context; NotFinite naming document and site; BadInput when
-    `out` holds a capture with other settings or is being written; WrongSubject; DiskFull; Interrupted.
+    Raises UnknownSite; EmptyCorpus for fewer rows than one context; NotFinite naming document and site, also for a number that
+    float16 cannot hold; BadInput when `out` holds a capture with other settings or is being written; WrongSubject; DiskFull;
+    Interrupted.
     """
-    names = resolve(sites, subject.sites, subject.missing)
-    context = _context(subject, context)
-    if not names or (tokens is not None and tokens < 1) or start < 0 or (threads is not None and threads < 1):
-        raise BadInput(
-            f"sites={names}, tokens={tokens}, start={start}, threads={threads}: expected a site, and numbers from 1."
-        )
-    settings: dict[str, object] = {
-        "ports": [[str(port), width] for port, (width, _) in probe(subject, names).items()],
-        "subjects": {"": subject.fingerprint},
-        "corpus": corpus.fingerprint,
-        "tokens": tokens,
-        "context": context,
-        "packed": packed,
-        "special": special,
-        "start": start,
-        "unit": UNIT,
-        "threads": threads or torch.get_num_threads(),
-        **({"grads": True} if grads else {}),
-        **({"roles": True} if special else {}),
-    }
+    names, settings = asked(
+        subject, corpus, sites, unit=UNIT, tokens=tokens, context=context, packed=packed, special=special, grads=grads,
+        dtype=dtype, start=start, threads=threads,
+    )  # fmt: skip
     job = Job(subject, corpus, names, settings, progress)
     if out is None:
         with contextlib.closing(job.units(start, 0)) as units:
@@ -94,9 +80,3 @@ def _until_stopped(units: Iterable[Unit]) -> Iterator[Unit]:
         if stop_requested():
             raise Interrupted("Stopped. The activations were kept in memory only and are gone; give out= to keep them on disk.")
         yield unit
-
-
-def _context(subject: Subject, context: int | None) -> int:
-    if context is not None and not 1 < context <= subject.context:
-        raise BadInput(f"context={context} was given; {subject.name} takes 2 to {subject.context} tokens.")
-    return context or subject.context

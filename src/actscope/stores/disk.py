@@ -11,20 +11,27 @@ from torch import Tensor
 from actscope.core import artifact, files
 from actscope.core.errors import BadInput
 from actscope.stores._parts.manifest import described, part_of
+from actscope.stores._parts.order import BUFFER
 from actscope.stores._parts.reader import Reader
 
 __all__ = ["DiskStore"]
+
+_OPEN = 8192  # shards mapped at once: a process may have some 65,000 maps
 
 
 class DiskStore(Reader):
     """A finished capture, opened with `actscope.open`. Every shard is checked against its hash when it is first read in
     a process; a store that takes at most a quarter of the memory is then read into it once, a larger one is mapped.
+    mixing: the bytes of rows that a shuffled pass mixes at a time, 1 GiB when left out; the order of a larger store depends on
+    it.
 
     Raises BadInput for no store or an unfinished one, Corrupt naming a file that is not what the manifest says.
     """
 
-    def __init__(self, path: Path | str):
-        self.path = Path(path)
+    def __init__(self, path: Path | str, *, mixing: int | None = None):
+        if mixing is not None and mixing < 1:
+            raise BadInput(f"mixing={mixing}: expected how many bytes of rows are mixed at a time, such as {BUFFER}.")
+        self.path, self.mixing = Path(path), mixing
         manifest = artifact.read_manifest(self.path)
         if manifest["kind"] != "store":
             raise BadInput(f"{path} holds a saved {manifest['kind']}; expected a store, which `actscope capture` makes.")
@@ -38,6 +45,7 @@ class DiskStore(Reader):
         self.parts = tuple(map(part_of, manifest["units"]))
         self._files = [(unit["file"], manifest["files"][unit["file"]]) for unit in manifest["units"]]
         self._opened: dict[int, dict[str, Tensor]] = {}
+        self._sound: set[int] = set()
         self._joined: dict[str, Tensor] = {}
 
     @cached_property
@@ -48,8 +56,11 @@ class DiskStore(Reader):
     def _tensors(self, part: int) -> Mapping[str, Tensor]:
         if part not in self._opened:
             name, digest = self._files[part]
-            again = f"`actscope repair {self.path} MODEL CORPUS` captures it again"
-            self._opened[part] = files.read_tensors(files.safe_join(self.path, name), digest, again)
+            if len(self._opened) >= _OPEN:
+                del self._opened[next(iter(self._opened))]
+            file, again = files.safe_join(self.path, name), f"`actscope repair {self.path} MODEL CORPUS` captures it again"
+            self._opened[part] = files.read_tensors(file, None if part in self._sound else digest, again)
+            self._sound.add(part)
         return self._opened[part]
 
     def _whole(self, name: str) -> Tensor | None:

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from actscope.core import artifact
 from actscope.stores._parts.manifest import described, listed, named
-from actscope.stores._parts.reader import Part, Reader
+from actscope.stores._parts.order import Part
+from actscope.stores._parts.reader import Reader
 
 __all__ = ["MemoryStore"]
 

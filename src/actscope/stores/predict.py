@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from actscope.core.corpus import Corpus
 from actscope.core.site import Site, resolve
 from actscope.core.subject import Subject
+from actscope.stores._parts import formats
 from actscope.stores._parts.pieces import planned, rows_of
 from actscope.stores._parts.running import probe, sequences
 from actscope.stores.capture import UNIT
@@ -32,14 +33,16 @@ def predict(
     context: int | None = None,
     special: bool = False,
     grads: bool = False,
+    dtype: str | None = None,
     start: int = 0,
 ) -> Prediction:
     """Tokenize what `capture` with these settings would read, and count; sites that not every token reaches count as if all
     did."""
     found = probe(subject, resolve(sites, subject.sites, subject.missing))
-    per_row = (
-        sum(width * dtype.itemsize for width, dtype in found.values()) * (1 + grads) + 20 + special
-    )  # and its place, token and role
+    formats.known(dtype)
+    acts = sum(formats.bytes_of(width, dtype, own) for width, own in found.values())
+    beside = sum(width * own.itemsize for width, own in found.values()) if grads else 0
+    per_row = acts + beside + 20 + special  # and its place, token and role
     rows = documents = units = size = 0
     for unit in planned(subject, corpus, start, context or subject.context, UNIT):
         rows += (here := sum(int(rows_of(piece, special).sum()) for piece in unit.pieces))

@@ -46,6 +46,7 @@ class Feed:
             "rows": len(self.source),
             "subjects": dict(self.source.subjects),
             "content": self.source.content,
+            **({"mixing": mixing} if (mixing := getattr(self.source, "mixing", None)) is not None else {}),
         }
 
     def batches(self, cursor: Cursor, rows: Rows | None = None) -> Iterator[tuple[Any, Cursor]]:

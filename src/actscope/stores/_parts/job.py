@@ -13,8 +13,8 @@ from actscope.core.progress import Progress, stop_requested
 from actscope.core.site import Site
 from actscope.core.subject import Subject
 from actscope.stores._parts.manifest import measured
+from actscope.stores._parts.order import Part
 from actscope.stores._parts.pieces import Planned, planned
-from actscope.stores._parts.reader import Part
 from actscope.stores._parts.running import run_unit, threads_of
 from actscope.stores._parts.writer import Writer
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from actscope.core import files
 from actscope.core.errors import Corrupt
 from actscope.core.site import Port
-from actscope.stores._parts.reader import Part
+from actscope.stores._parts.order import Part
 
 
 def named(number: int, part: Part, tensors: Mapping[str, Tensor]) -> tuple[dict[str, object], bytes]:
@@ -70,5 +70,5 @@ def described(settings: Mapping) -> tuple[dict[Port, int], dict[str, str]]:
 
 def measured(tensors: Mapping[str, Tensor], first: int, following: int) -> Part:
     """What is known of a unit once it has run. Bytes are those of its rows."""
-    size = sum(x.numel() * x.element_size() for name, x in tensors.items() if name.startswith(("acts.", "grads.")))
+    size = sum(x.numel() * x.element_size() for name, x in tensors.items() if name.startswith(("acts.", "scale.", "grads.")))
     return Part(len(tensors["where"]), size, first, following)

@@ -5,10 +5,8 @@ Letters: n rows, b sequences, d width of a port.
 """
 
 import abc
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 
@@ -20,28 +18,21 @@ from actscope.core.batch import Batch
 from actscope.core.errors import BadInput, nearest
 from actscope.core.inputs import SPECIAL, Inputs
 from actscope.core.site import Port, Site
+from actscope.stores._parts import formats
+from actscope.stores._parts.order import BUFFER, Part, order
 
-GROUP = 1 << 30  # a shuffled pass mixes parts of about this many bytes at a time, whatever the machine
 _AHEAD = 1 << 16  # rows gathered at once from a store that stays on disk
 
 
-@dataclass(frozen=True)
-class Part:
-    """What is known of a part without opening it."""
-
-    rows: int
-    bytes: int
-    first: int  # its first document
-    next: int  # the document after its last
-
-
 class Reader(abc.ABC):
-    """The Store protocol over parts. `ports`, `subjects`, `settings`, `content` and `parts` are set by the final classes."""
+    """The Store protocol over parts. `ports`, `subjects`, `settings`, `content` and `parts` are set by the final classes.
+    mixing: the bytes of rows that a shuffled pass mixes at a time (see order), BUFFER unless asked for."""
 
     ports: dict[Port, int]
     subjects: dict[str, str]
     settings: dict
     parts: tuple[Part, ...]
+    mixing: int | None = None
     shares = True
 
     @abc.abstractmethod
@@ -166,39 +157,20 @@ class Reader(abc.ABC):
 
     def _order(self, seed: int | None, skip: int) -> Iterator[Tensor]:
         """Row numbers of one pass, without its first `skip`, in long runs."""
-        for number, group in enumerate(self._groups(seed)):
-            rows = sum(self.parts[part].rows for part in group)
-            if skip >= rows:
-                skip -= rows
-                continue
-            starts = self._starts.tolist()
-            index = torch.cat([torch.arange(starts[part], starts[part + 1]) for part in group])
-            if seed is not None:
-                index = index[torch.randperm(rows, generator=_generator(seed, number))]
-            yield index[skip:]
-            skip = 0
-
-    def _groups(self, seed: int | None) -> Iterator[list[int]]:
-        """Parts that are mixed with each other: in corpus order, or shuffled and gathered up to GROUP bytes."""
-        if seed is None:
-            yield from ([part] for part in range(len(self.parts)))
-            return
-        group: list[int] = []
-        size = 0
-        for part in torch.randperm(len(self.parts), generator=_generator(seed, -1)).tolist():
-            if group and size + self.parts[part].bytes > GROUP:
-                yield group
-                group, size = [], 0
-            group.append(part)
-            size += self.parts[part].bytes
-        if group:
-            yield group
+        return order(self.parts, seed, skip, self.mixing or BUFFER)
 
     def _batch(self, index: Tensor, ports: list[Port], grads: bool) -> Batch:
-        acts = {port: self._gather(f"acts.{port}", index) for port in ports}
+        acts = {port: self._acts(port, index) for port in ports}
         beside = {port: self._gather(f"grads.{port}", index) for port in ports} if grads else None
         roles = self._gather("role", index).long() if self.settings.get("roles") else None
         return Batch(acts, self._gather("where", index), beside, roles)
+
+    def _acts(self, port: Port, index: Tensor) -> Tensor:
+        """Rows as they are kept where no format was asked for, else as float32."""
+        x, dtype = self._gather(f"acts.{port}", index), self.settings.get("dtype")
+        if dtype is None:
+            return x
+        return formats.back(x, self._gather(f"scale.{port}", index) if dtype == "int8" else None)
 
     def _with_grads(self, wanted: bool) -> bool:
         if wanted and not self.settings.get("grads"):
@@ -269,8 +241,3 @@ def _rebatched(runs: Iterable[Tensor], size: int) -> Iterator[Tensor]:
         left = [joined[full:]] if full < len(joined) else []
     if left and sum(map(len, left)):
         yield torch.cat(left)
-
-
-def _generator(seed: int, number: int) -> torch.Generator:
-    digest = hashlib.sha256(f"{seed}:{number}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

@@ -14,6 +14,7 @@ from actscope.core.errors import BadInput, NotFinite
 from actscope.core.inputs import Inputs, Run, predicted_text
 from actscope.core.site import Port, Site
 from actscope.core.subject import Subject
+from actscope.stores._parts import formats
 from actscope.stores._parts.pieces import Planned, inputs_of, layout, rows_of
 
 LOGITS = Site("logits")
@@ -32,11 +33,13 @@ def probe(subject: Subject, sites: Iterable[Site]) -> dict[Port, tuple[int, torc
 
 
 def run_unit(subject: Subject, unit: Planned, sites: list[Site], settings: Mapping) -> dict[str, Tensor]:
-    """The tensors of one unit: per port "acts.<port>" Float[n d], and "grads.<port>" where asked for; "where" and "token" of
-    every row, and its "role" where special tokens have rows; "ids", "roles", "own" and "pieces" (document, first position,
-    length) of every sequence; "names" of the documents as JSON bytes.
+    """The tensors of one unit: per port "acts.<port>" Float[n d] in the settings' format (see formats), and "grads.<port>"
+    where asked for, as the model gives them, for they span too many orders of magnitude; "where" and "token" of every row, and
+    its "role" where special tokens have rows; "ids", "roles", "own" and "pieces" (document, first position, length) of every
+    sequence; "names" of the documents as JSON bytes.
 
-    Raises NotFinite naming the document and the site, BadInput for a site that the loss does not depend on.
+    Raises NotFinite naming the document and the site, also for a number that float16 cannot hold; BadInput for a site that
+    the loss does not depend on.
     """
     pieces, packed = unit.pieces, settings["packed"]
     kept = [rows_of(piece, settings["special"]) for piece in pieces]
@@ -66,7 +69,27 @@ def run_unit(subject: Subject, unit: Planned, sites: list[Site], settings: Mappi
         rows = {name: x[valid] for name, x in rows.items()}
         words = {name: x[valid] for name, x in words.items()}
     _check_finite(rows, words["where"], unit)
-    return {**rows, **words, **sequences(unit)}
+    return {**_formatted(rows, settings.get("dtype"), words["where"], unit), **words, **sequences(unit)}
+
+
+def _formatted(rows: dict[str, Tensor], dtype: str | None, where: Tensor, unit: Planned) -> dict[str, Tensor]:
+    """The rows as they are kept. Raises NotFinite for a number that the format cannot hold."""
+    if dtype is None:
+        return rows
+    kept = {name: x for name, x in rows.items() if not name.startswith("acts.")}
+    for name, x in rows.items():
+        if name in kept:
+            continue
+        site = name.removeprefix("acts.")
+        made = formats.stored(site, x, dtype)
+        if dtype == "float16" and not (good := made[name].isfinite()).all():
+            row, column = (~good).nonzero()[0].tolist()
+            raise NotFinite(
+                f"{site} is {float(x[row, column]):g} at {_place(where, row, unit)}; float16 holds numbers up to 65,504. Keep "
+                "the rows as bfloat16, int8 or float32 (dtype=, --store-dtype)."
+            )
+        kept |= made
+    return kept
 
 
 def _read(subject: Subject, inputs: Inputs, sites: list[Site], grads: bool) -> tuple[dict[str, Tensor], Run]:
@@ -128,13 +151,17 @@ def _check_finite(rows: Mapping[str, Tensor], where: Tensor, unit: Planned) -> N
         good = x.isfinite()
         if not good.all():
             row = int((~good).any(1).nonzero()[0])
-            document, position = where[row].tolist()
             kind, _, site = name.partition(".")
             what = f"The gradient at {site}" if kind == "grads" else site
             raise NotFinite(
-                f"{what} is NaN or infinite at token {position} of document {unit.names[document - unit.first]!r} (number "
-                f"{document}); expected finite numbers. Look at the model's weights, or load it with --dtype float32."
+                f"{what} is NaN or infinite at {_place(where, row, unit)}; expected finite numbers. Look at the model's "
+                "weights, or load it with --dtype float32."
             )
+
+
+def _place(where: Tensor, row: int, unit: Planned) -> str:
+    document, position = where[row].tolist()
+    return f"token {position} of document {unit.names[document - unit.first]!r} (number {document})"
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from actscope.core import artifact, files, lock
 from actscope.core.errors import BadInput, Corrupt, WrongSubject
 from actscope.stores._parts.ledger import Ledger, clear_journals, read_journals, write_journal
 from actscope.stores._parts.manifest import hashed, listed, named
-from actscope.stores._parts.reader import Part
+from actscope.stores._parts.order import Part
 
 _WAITING = 2  # units in memory that are not written yet
 

@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-full peers check format bench bench-recovery bench-train bench-sweep bench-generator bench-peers docs picture system clean
+.PHONY: demo test test-full peers check format bench bench-recovery bench-train bench-sweep bench-generator bench-plan bench-peers docs picture system clean
 
 $(READY): pyproject.toml constraints.txt hatch_build.py src/actscope/ops/kernels.cpp
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; give it with PYTHON=...")'
@@ -51,6 +51,10 @@ bench-sweep: $(READY)
 
 bench-generator: $(READY)
 	$(BIN)/python -m benchmarks.generator
+
+# What `actscope plan` says of five captures and fits, against doing them.
+bench-plan: $(READY)
+	$(BIN)/python -m benchmarks.plan
 
 bench-train: $(READY)
 	$(BIN)/python -m benchmarks.train

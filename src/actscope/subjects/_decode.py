@@ -16,6 +16,7 @@ from actscope.core.inputs import Inputs, Run
 from actscope.core.intervention import Intervention
 from actscope.core.site import Site
 from actscope.core.subject import Subject
+from actscope.subjects._hooked import HookedSubject
 from actscope.subjects._pieces import MAPS, Piece, Pieced
 
 LOGITS = Site("logits")
@@ -86,13 +87,15 @@ class Cached(Decoding):
     """Each token is run once. Rows that have finished leave the batch, and their keys the cache."""
 
     def prompt(self) -> Tensor:
-        run = self._run(self.inputs, "prompt", self.asked.writes("prompt"), True, cache=True)
+        ends = self.inputs.mask is None or bool(self.mask[:, -1].all())
+        last = {"last": True} if ends and isinstance(self.subject, HookedSubject) else {}
+        run = self._run(self.inputs, "prompt", self.asked.writes("prompt"), True, cache=True, **last)
         self.cache, self.steps = run.cache, 0
         for row in self.rows if self.asked.reads("prompt") else ():
             real = slice(self.starts[row], self.starts[row] + self.lengths[row])
             self._keep(run, "prompt", row, row, real, [real])
         logits = _logits(run, self.subject)
-        if logits.shape[1] == 1 or self.inputs.mask is None or bool(self.mask[:, -1].all()):
+        if ends:
             return logits[:, -1]
         last = [start + length - 1 for start, length in zip(self.starts, self.lengths, strict=True)]
         return logits[self.rows, last]

@@ -156,8 +156,10 @@ class HookedSubject(abc.ABC):
         write: Iterable[Any] = (),
         grad: bool = False,
         cache: Any = None,
+        last: bool = False,
     ) -> Run:
         """Run a batch; see `actscope.core.subject.Subject.run`. With grad=True what is read keeps its graph, up to the logits.
+        last=True allows logits [b 1 vocab], of the last token alone, where the site "logits" is neither read nor written.
 
         Raises UnknownSite, and BadInput for inputs that do not fit the model or interventions that do not fit their site.
         """
@@ -169,7 +171,7 @@ class HookedSubject(abc.ABC):
         plan = self._plan(wanted, [*standing, *given])
         needed = {self._tap(site)[1].place for site in (*wanted, *(site for site, _ in given))}
         with self._lock, torch.set_grad_enabled(grad):
-            logits, this, after = self._execute(inputs, plan, needed, wanted, grad, cache)
+            logits, this, after = self._execute(inputs, plan, needed, wanted, grad, cache, last)
         valid = {site: this.valid[site] for site in wanted if site in this.valid}
         return Run(logits, {site: this.seen[site] for site in wanted}, valid, after)
 
@@ -179,8 +181,9 @@ class HookedSubject(abc.ABC):
 
     @abc.abstractmethod
     def _execute(
-        self, inputs: Inputs, plan: Planned, needed: set[Place], wanted: tuple[Site, ...], grad: bool, cache: Any
-    ) -> tuple[Tensor | None, Pass, Any]:
+        self, inputs: Inputs, plan: Planned, needed: set[Place], wanted: tuple[Site, ...], grad: bool, cache: Any,
+        last: bool = False,
+    ) -> tuple[Tensor | None, Pass, Any]:  # fmt: skip
         """(logits, the pass that was made, cache)."""
 
     def _forward(self, this: Pass, call: Callable[[], Any]) -> Any:

@@ -60,9 +60,9 @@ class Text:
         """The text of each token; bytes that are no whole character are written \\xNN."""
         return [self._piece(int(number)) for number in ids]
 
-    def text(self, ids: Iterable[int] | Int[Tensor, " t"]) -> str:
-        """The text of tokens that follow each other; bytes that are no whole character are written \\xNN."""
-        return b"".join(self._bytes(int(number)) for number in ids).decode("utf-8", errors="backslashreplace")
+    def written(self, ids: Iterable[int] | Int[Tensor, " t"]) -> bytes:
+        """The bytes of tokens that follow each other; a character may be several tokens."""
+        return b"".join(self._bytes(int(number)) for number in ids)
 
     def _piece(self, number: int) -> str:
         return self._bytes(number).decode("utf-8", errors="backslashreplace")

@@ -3,6 +3,7 @@
 Letters: p tokens of a row's prompt, g tokens generated, d width of a site.
 """
 
+import codecs
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -147,10 +148,17 @@ class Stream:
                 )
         self._streams = Streams([row.tolist() for row in self.prompts], seed) if temperature else None
         self._rows = [_Row() for _ in self.prompts]
+        self._aloud = bool(self._strings)
         self._coming = self._run()
 
     def __iter__(self) -> Iterator[Token]:
-        return self._coming
+        self._aloud = True
+        return self._tokens_coming()
+
+    def _tokens_coming(self) -> Iterator[Token]:
+        for row, text in self._coming:
+            this = self._rows[row]
+            yield Token(row, this.ids[-1], text, this.logprobs[-1], this.stopped)
 
     def finish(self) -> Generated:
         """Run to the end; everything, what was iterated over included."""
@@ -160,21 +168,22 @@ class Stream:
         return Generated(
             prompts=self.prompts,
             ids=tuple(torch.tensor(row.ids) for row in rows),
-            text=tuple(row.whole(subject) for row in rows),
+            text=tuple(row.text(subject) for row in rows),
             logprobs=tuple(torch.tensor(row.logprobs) for row in rows),
             stopped=tuple(row.stopped for row in rows),
             acts=tuple({site: _joined(site, found) for site, found in acts.items()} for acts in decoding.acts),
             valid=tuple({site: torch.cat(found) for site, found in valid.items()} for valid in decoding.valid),
         )
 
-    def _run(self) -> Iterator[Token]:
+    def _run(self) -> Iterator[tuple[int, str]]:
+        """Rows as they get a token, and what it adds to their text where that is listened to."""
         decoding, rows = self._decoding, self._rows
         logits, live = decoding.prompt(), list(range(len(rows)))
         self._check_stops(logits.shape[-1])
         runs_last = bool(decoding.asked.reads("generated"))
         for step in range(max(self._rooms)):
             for row, number, logprob in zip(live, *self._chosen(logits, live, step), strict=True):
-                yield self._taken(row, number, logprob)
+                yield row, self._taken(row, number, logprob)
             left = [row for row in live if not rows[row].stopped]
             following = live if runs_last else left
             if not following:
@@ -188,32 +197,31 @@ class Stream:
 
     def _chosen(self, logits: Tensor, live: list[int], step: int) -> tuple[list[int], list[float]]:
         """A token and its log-probability for every row still live."""
-        total = logits.float().logsumexp(-1)
-        if not math.isfinite(sum(sums := total.tolist())):
-            row = next(row for row, each in zip(live, sums, strict=True) if not math.isfinite(each))
+        known = logits.log_softmax(-1, dtype=torch.float32)
+        if bad := [row for row, each in zip(live, known.amax(-1).tolist(), strict=True) if math.isnan(each)]:
             raise NotFinite(
-                f"The logits for token {step + 1} of row {row} hold NaN or infinity; expected finite ones. Look at the weights "
+                f"The logits for token {step + 1} of row {bad[0]} hold NaN or infinity; expected finite ones. Look at the weights "
                 "and at what is written, or use a wider dtype."
             )
         uniform = None if self._streams is None else self._streams.at(step, live)
         ids = self._sampling.choose(logits, uniform)
-        return ids.tolist(), (logits.gather(1, ids[:, None])[:, 0].float() - total).tolist()
+        return ids.tolist(), known.gather(1, ids[:, None])[:, 0].tolist()
 
-    def _taken(self, row: int, number: int, logprob: float) -> Token:
-        """Put a token at the end of its row, and end the row where it must."""
+    def _taken(self, row: int, number: int, logprob: float) -> str:
+        """Put a token at the end of its row, and end the row where it must; its text, where that is listened to."""
         this = self._rows[row]
         this.ids.append(number)
         this.logprobs.append(logprob)
-        text = ""
         if number in self._ends:
             this.stopped = "end"
         elif number in self._stops:
             this.stopped = "stop"
-        else:
-            text = this.heard(self.subject, number, self._strings)
-            if not this.stopped and len(this.ids) == self._rooms[row]:
-                this.stopped = "tokens" if len(this.ids) == self._tokens else "context"
-        return Token(row, number, text, logprob, this.stopped)
+        elif len(this.ids) == self._rooms[row]:
+            this.stopped = "tokens" if len(this.ids) == self._tokens else "context"
+        if not self._aloud:
+            return ""
+        silent = this.stopped in ("end", "stop")
+        return this.hear(b"" if silent else _written(self.subject, [number]), self._strings)
 
     def _check_stops(self, vocabulary: int) -> None:
         for number in self._stops:
@@ -228,35 +236,31 @@ class _Row:
         self.ids: list[int] = []
         self.logprobs: list[float] = []
         self.stopped = ""
-        self.text = ""
-        self._waiting: list[int] = []  # tokens of a character that is not whole yet
+        self._heard = ""
+        self._cut: int | None = None  # where a stop string stands
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="backslashreplace")
 
-    def heard(self, subject: Subject, number: int, strings: Sequence[str]) -> str:
+    def hear(self, written: bytes, strings: Sequence[str]) -> str:
         """Add a token's text and look for a stop string; gives what is added, "" while its last character is not whole."""
-        self._waiting.append(number)
-        new = _text(subject, self._waiting)
-        found = [place for string in strings if (place := (self.text + new).find(string, self._from(string))) >= 0]
+        new = self._decoder.decode(written, final=bool(self.stopped))
+        before, self._heard = len(self._heard), self._heard + new
+        found = [place for one in strings if (place := self._heard.find(one, max(0, before - len(one) + 1))) >= 0]
         if found:
-            self.stopped = "stop"
-            before, self.text = self.text, (self.text + new)[: min(found)]
-            return self.text[len(before) :]
-        if "\\x" in new and len(self._waiting) < 4:
-            return ""
-        self.text, self._waiting = self.text + new, []
+            self.stopped, self._cut = "stop", min(found)
         return new
 
-    def _from(self, string: str) -> int:
-        """Where a stop string that ends now begins at the earliest."""
-        return max(0, len(self.text) - len(string) + 1)
+    def text(self, subject: Subject) -> str:
+        """All of it, without what ended it."""
+        if self._cut is not None:
+            return self._heard[: self._cut]
+        ended = self.stopped in ("end", "stop")
+        return _written(subject, self.ids[:-1] if ended else self.ids).decode("utf-8", errors="backslashreplace")
 
-    def whole(self, subject: Subject) -> str:
-        """All the text, an unfinished character included."""
-        return self.text if self.stopped == "stop" else self.text + _text(subject, self._waiting)
 
-
-def _text(subject: Subject, ids: Sequence[int]) -> str:
-    written = getattr(subject, "text", None)
-    return written(ids) if written is not None else "".join(subject.pieces(ids))
+def _written(subject: Subject, ids: Sequence[int]) -> bytes:
+    """The bytes of a text, of which a token may hold part of a character."""
+    own = getattr(subject, "written", None)
+    return "".join(subject.pieces(ids)).encode() if own is None else own(ids)
 
 
 def _stops(stop: Iterable[int | str]) -> tuple[frozenset[int], tuple[str, ...]]:

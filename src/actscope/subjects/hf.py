@@ -5,6 +5,7 @@ Letters: b batch, t tokens.
 
 import contextlib
 import functools
+import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -62,9 +63,9 @@ class HFSubject(HookedSubject):
         given = [getattr(holder, "eos_token_id", None) for holder in holders]
         return frozenset(each for one in given if one is not None for each in (one if isinstance(one, list) else [one]))
 
-    def text(self, ids: Iterable[int] | Tensor) -> str:
-        """The text of several tokens together: characters that several make are whole."""
-        return "".join(self.pieces(ids)) if self._text is None else self._text.text(ids)
+    def written(self, ids: Iterable[int] | Tensor) -> bytes:
+        """The bytes of the text of tokens that follow each other; a character may be several tokens."""
+        return "".join(self.pieces(ids)).encode() if self._text is None else self._text.written(ids)
 
     def _hash(self) -> str:
         return hash_weights(self.weights(), "" if self._text is None else self._text.content)
@@ -103,8 +104,9 @@ class HFSubject(HookedSubject):
         return Inputs(ids=raw)
 
     def _execute(
-        self, inputs: Inputs, plan: Planned, needed: set[Place], wanted: tuple[Site, ...], grad: bool, cache: Any
-    ) -> tuple[Tensor | None, Pass, Any]:
+        self, inputs: Inputs, plan: Planned, needed: set[Place], wanted: tuple[Site, ...], grad: bool, cache: Any,
+        last: bool = False,
+    ) -> tuple[Tensor | None, Pass, Any]:  # fmt: skip
         self._check(inputs, cache)
         inputs = inputs.to(str(self.device))
         tokens = _tokens(inputs)
@@ -128,14 +130,15 @@ class HFSubject(HookedSubject):
         whole = logits_asked or any(not path.startswith(self.model.base_model_prefix) for path, _ in needed)
         if logits_asked:
             this.stops = False
+        last = last and self.taps[LOGITS].place not in plan
         with self._attention(this, past, plan), experts_in_the_open(this, plan, self.modules):
-            output = self._forward(this, lambda: self._call(this, inputs, laid, past, whole=whole))
+            output = self._forward(this, lambda: self._call(this, inputs, laid, past, whole=whole, last=last))
         logits = output.logits if logits_asked else None
         after = None if past is None else KeyValueCache(past, laid.mask, laid.document, step)
         return logits, this, after
 
-    def _call(self, this: Pass, inputs: Inputs, laid: Layout, past: Any, *, whole: bool) -> Any:
-        """The model's own forward; without its vocabulary projection unless `whole`."""
+    def _call(self, this: Pass, inputs: Inputs, laid: Layout, past: Any, *, whole: bool, last: bool) -> Any:
+        """The model's own forward; without its vocabulary projection unless `whole`, with that of one token where `last`."""
         given = {
             "attention_mask": self._masks(laid),
             "position_ids": laid.positions,
@@ -143,6 +146,8 @@ class HFSubject(HookedSubject):
             "use_cache": past is not None,
         }
         module = self.model if whole else self.model.base_model
+        if last and whole and "logits_to_keep" in inspect.signature(self.model.forward).parameters:
+            given["logits_to_keep"] = 1
         if inputs.embeds is not None:
             return module(inputs_embeds=self._embeds(this, inputs.embeds), **given)
         try:

@@ -104,8 +104,9 @@ class ModuleSubject(HookedSubject):
         return self.prepare(raw)
 
     def _execute(
-        self, inputs: Inputs, plan: Planned, needed: set[Place], wanted: tuple[Site, ...], grad: bool, cache: Any
-    ) -> tuple[Tensor | None, Pass, Any]:
+        self, inputs: Inputs, plan: Planned, needed: set[Place], wanted: tuple[Site, ...], grad: bool, cache: Any,
+        last: bool = False,
+    ) -> tuple[Tensor | None, Pass, Any]:  # fmt: skip
         if cache:
             raise BadInput(f"{self.name} is a wrapped module, of which no cache is known; run it without cache=.")
         given = [value for value in (inputs.ids, inputs.pixels, inputs.embeds) if value is not None]

@@ -69,11 +69,11 @@ def by_hand(subject: HFSubject, prompt: list[int], tokens: int) -> tuple[list[in
 
 def test_the_same_tokens_in_every_combination(subject):
     """cache or not, alone or together, padded left, right, or more than needed; and the logits of the model itself."""
-    tokens = 12
+    tokens = 8
     settings = {"tokens": tokens, "ends": False, "read": "logits", "read_where": "both"}
     expected = [by_hand(subject, prompt, tokens) for prompt in PROMPTS]
     for cache in (True, False):
-        given = [
+        given: list = [
             PROMPTS,
             padded(PROMPTS, "left"),
             padded(PROMPTS, "right"),
@@ -235,6 +235,18 @@ def test_an_intervention_over_rows(small):
     write = [Mean(Site("mlp_out", 0))]
     found = generate(small, PROMPTS, tokens=6, ends=False, write=write)
     same(found, generate(small, PROMPTS, tokens=6, ends=False, write=write, cache=False))
+
+
+def test_the_shortest_path_is_the_same_and_leaves_nothing_behind(small):
+    """What draws from a run may do without hooks, autograd and logits nobody uses; later runs with gradients are as ever."""
+    before = small.run(torch.tensor([PROMPTS[0]]), read=[RESID], grad=True).acts[RESID]
+    quick = generate(small, PROMPTS, tokens=6, ends=False)
+    same(quick, generate(small, PROMPTS, tokens=6, ends=False, read=[RESID]))
+    after = small.run(torch.tensor([PROMPTS[0]]), read=[RESID, "logits"], grad=True).acts
+    assert torch.equal(after[RESID], before)
+    after[Site("logits")].sum().backward()
+    assert not any(tensor.is_inference() for tensor in small.model.state_dict().values())
+    assert not any(row.is_inference() for row in (*quick.ids, *quick.logprobs))
 
 
 def test_a_changed_subject_generates(small):

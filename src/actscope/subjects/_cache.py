@@ -3,7 +3,6 @@
 Letters: b batch, s tokens cached.
 """
 
-import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,8 +31,8 @@ class KeyValueCache:
 
     def opened(self) -> Any:
         """A transformers cache to run on with: it shares the tensors, and growing it leaves this one alone."""
-        past = copy.copy(self.past)
-        past.layers = [copy.copy(layer) for layer in past.layers]
+        past = _copied(self.past)
+        past.layers = [_copied(layer) for layer in past.layers]
         return past
 
     def crop(self, n: int) -> "KeyValueCache":
@@ -52,3 +51,10 @@ class KeyValueCache:
             layer.keys, layer.values = keys(layer.keys), keys(layer.values)
         mask = None if self.mask is None else row(self.mask)
         return replace(self, past=past, mask=mask, document=None if self.document is None else row(self.document))
+
+
+def _copied(thing: Any) -> Any:
+    """A shallow copy: copy.copy in a tenth of the time, of which a step of a small model has little."""
+    other = object.__new__(type(thing))
+    vars(other).update(vars(thing))
+    return other

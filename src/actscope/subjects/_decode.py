@@ -59,7 +59,7 @@ class Decoding(abc.ABC):
         """Run the prompts; the logits [b v] after each."""
 
     @abc.abstractmethod
-    def go_on(self, rows: list[int], ids: list[int], logits: bool) -> Tensor | None:
+    def go_on(self, rows: list[int], ids: Tensor, logits: bool) -> Tensor | None:
         """Run one more token of some rows, of those run before; the logits [n v] after each, where they are asked for."""
 
     def _run(self, inputs: Inputs, part: str, write: Sequence[Intervention], logits: bool, **more: Any) -> Run:
@@ -88,8 +88,8 @@ class Cached(Decoding):
 
     def prompt(self) -> Tensor:
         ends = self.inputs.mask is None or bool(self.mask[:, -1].all())
-        last = {"last": True} if ends and isinstance(self.subject, HookedSubject) else {}
-        run = self._run(self.inputs, "prompt", self.asked.writes("prompt"), True, cache=True, **last)
+        self._own = {"decoding": True} if isinstance(self.subject, HookedSubject) else {}
+        run = self._run(self.inputs, "prompt", self.asked.writes("prompt"), True, cache=True, **(self._own if ends else {}))
         self.cache, self.steps = run.cache, 0
         for row in self.rows if self.asked.reads("prompt") else ():
             real = slice(self.starts[row], self.starts[row] + self.lengths[row])
@@ -100,17 +100,17 @@ class Cached(Decoding):
         last = [start + length - 1 for start, length in zip(self.starts, self.lengths, strict=True)]
         return logits[self.rows, last]
 
-    def go_on(self, rows: list[int], ids: list[int], logits: bool) -> Tensor | None:
+    def go_on(self, rows: list[int], ids: Tensor, logits: bool) -> Tensor | None:
         self.steps += 1
         if len(rows) != len(self.rows):
             place = {row: index for index, row in enumerate(self.rows)}
             self.cache = self.cache.select(torch.tensor([place[row] for row in rows]))
             self.rows = rows
-        inputs, write = Inputs(ids=torch.tensor(ids)[:, None]), self.asked.writes("generated")
+        inputs, write = Inputs(ids=ids[:, None]), self.asked.writes("generated")
         if write and len(rows) < len(self.ids):
             piece = (self._piece(rows, ids),)
             write = tuple(Pieced(item, piece) for item in write)
-        run = self._run(inputs, "generated", write, logits, cache=self.cache)
+        run = self._run(inputs, "generated", write, logits, cache=self.cache, **self._own)
         self.cache = run.cache
         width = self.ids.shape[1]
         for index, row in enumerate(rows) if self.asked.reads("generated") else ():
@@ -118,13 +118,13 @@ class Cached(Decoding):
             self._keep(run, "generated", index, row, slice(0, 1), keys)
         return _logits(run, self.subject)[:, -1] if logits else None
 
-    def _piece(self, rows: list[int], ids: list[int]) -> Piece:
+    def _piece(self, rows: list[int], ids: Tensor) -> Piece:
         device = _device(self.subject)
         live = torch.tensor(rows, device=device)
         mask = torch.zeros(len(self.ids), 1, dtype=torch.bool, device=device)
         mask[live] = True
         now = torch.zeros(len(self.ids), 1, dtype=torch.long, device=device)
-        now[live] = torch.tensor(ids, device=device)[:, None]
+        now[live] = ids.to(device)[:, None]
         positions = torch.tensor(self.lengths, device=device)[:, None] + self.steps - 1
         return Piece(self.steps, live, torch.zeros_like(now[live]), None, Inputs(ids=now), positions, mask)
 
@@ -145,8 +145,8 @@ class Rerun(Decoding):
             self._keep(run, "prompt", row, row, real, [real])
         return self._last(run, self.rows)
 
-    def go_on(self, rows: list[int], ids: list[int], logits: bool) -> Tensor | None:
-        for row, number in zip(rows, ids, strict=True):
+    def go_on(self, rows: list[int], ids: Tensor, logits: bool) -> Tensor | None:
+        for row, number in zip(rows, ids.tolist(), strict=True):
             self.new[row].append(number)
         if not self.asked.write:
             self.rows = rows

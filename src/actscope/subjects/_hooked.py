@@ -50,6 +50,7 @@ class HookedSubject(abc.ABC):
     def _adopt(self, model: nn.Module) -> None:
         self.model: Any = model
         self.modules = dict(model.named_modules())
+        self._first = next(model.parameters(), None)
         self._lock = threading.RLock()
         self._resolved: dict[Any, tuple[Site, ...]] = {}
         self._planned: dict[Any, Planned] = {}
@@ -63,7 +64,7 @@ class HookedSubject(abc.ABC):
 
     @property
     def device(self) -> torch.device:
-        return next((tensor.device for tensor in self.model.parameters()), torch.device("cpu"))
+        return torch.device("cpu") if self._first is None else self._first.device
 
     def _hash(self) -> str:
         return hash_weights(self.weights())
@@ -156,22 +157,27 @@ class HookedSubject(abc.ABC):
         write: Iterable[Any] = (),
         grad: bool = False,
         cache: Any = None,
-        last: bool = False,
+        decoding: bool = False,
     ) -> Run:
         """Run a batch; see `actscope.core.subject.Subject.run`. With grad=True what is read keeps its graph, up to the logits.
-        last=True allows logits [b 1 vocab], of the last token alone, where the site "logits" is neither read nor written.
+        decoding=True, for who draws token after token: the cache given is not used again and may grow in place, logits may be
+        of the last token alone where the site "logits" is not asked for, and inference tensors where nothing is.
 
         Raises UnknownSite, and BadInput for inputs that do not fit the model or interventions that do not fit their site.
         """
         if not isinstance(inputs, Inputs):
             inputs = self._inputs(inputs)
+        if not (read or write or self._standing):
+            with self._lock, torch.set_grad_enabled(grad):
+                logits, _, after = self._execute(inputs, {}, set(), (), grad, cache, decoding)
+            return Run(logits, {}, {}, after)
         wanted = self._names(read)
         given = [(self._names(item.site)[0], item) for item in flatten(write)]
         standing = [(self._names(item.site)[0], item) for item in self._standing]
         plan = self._plan(wanted, [*standing, *given])
         needed = {self._tap(site)[1].place for site in (*wanted, *(site for site, _ in given))}
         with self._lock, torch.set_grad_enabled(grad):
-            logits, this, after = self._execute(inputs, plan, needed, wanted, grad, cache, last)
+            logits, this, after = self._execute(inputs, plan, needed, wanted, grad, cache, decoding)
         valid = {site: this.valid[site] for site in wanted if site in this.valid}
         return Run(logits, {site: this.seen[site] for site in wanted}, valid, after)
 
@@ -182,7 +188,7 @@ class HookedSubject(abc.ABC):
     @abc.abstractmethod
     def _execute(
         self, inputs: Inputs, plan: Planned, needed: set[Place], wanted: tuple[Site, ...], grad: bool, cache: Any,
-        last: bool = False,
+        decoding: bool = False,
     ) -> tuple[Tensor | None, Pass, Any]:  # fmt: skip
         """(logits, the pass that was made, cache)."""
 

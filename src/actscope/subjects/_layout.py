@@ -32,6 +32,12 @@ class Layout(NamedTuple):
         mask = torch.ones(b, t, dtype=torch.bool, device=device) if self.mask is None else self.mask[:, self.past :]
         return positions, mask
 
+    def told(self, tokens: tuple[int, int], device: torch.device) -> Int[Tensor, "b t"] | None:
+        """The positions that a model is told: of one token after a cache, what it would count out itself."""
+        if self.positions is not None or not self.past or tokens[1] > 1:
+            return self.positions
+        return torch.full(tokens, self.past, device=device)
+
     def narrowed(self, window: int | None) -> Bool[Tensor, "b 1 t s"]:
         """`attention` written out, each token seeing no further back than `window` real tokens, itself included."""
         assert self.attention is not None
@@ -57,6 +63,9 @@ def layout(
     """How a batch of [b t] tokens lies after `past` cached ones. Raises BadInput for shapes that do not fit and for positions
     beyond the context."""
     b, t = tokens
+    if all(value is None for value in (inputs.mask, inputs.document, inputs.sees, inputs.positions, past_mask, past_document)):
+        _within(None, False, None, past + t, context)
+        return Layout(past, None, None, None, None)
     mask = _joined("mask", inputs.mask, past_mask, b, t, past)
     if past_document is not None and inputs.document is None:
         raise BadInput("The cache holds packed documents; give Inputs(document=...) for the tokens that continue them.")

@@ -48,7 +48,7 @@ class Sampling:
         total = self.probabilities(logits).cumsum(-1)
         whole = total[:, -1:]
         below = torch.minimum(uniform.to(whole)[:, None] * whole, whole.nextafter(torch.zeros_like(whole)))
-        return torch.searchsorted(total, below, right=True)[:, 0]
+        return torch.searchsorted(total, below, right=True)[:, 0].clamp(max=logits.shape[1] - 1)  # none is found among NaN
 
     def probabilities(self, logits: Float[Tensor, "b v"]) -> Float[Tensor, "b v"]:
         """What a token is drawn from at a temperature above 0: rows that sum to 1, in float64."""

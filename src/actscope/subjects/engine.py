@@ -182,30 +182,33 @@ class Stream:
         self._check_stops(logits.shape[-1])
         runs_last = bool(decoding.asked.reads("generated"))
         for step in range(max(self._rooms)):
-            for row, number, logprob in zip(live, *self._chosen(logits, live, step), strict=True):
+            ids, logprobs = self._chosen(logits, live, step)
+            for row, number, logprob in zip(live, ids.tolist(), logprobs, strict=True):
                 yield row, self._taken(row, number, logprob)
             left = [row for row in live if not rows[row].stopped]
             following = live if runs_last else left
             if not following:
                 return
-            after = decoding.go_on(following, [rows[row].ids[-1] for row in following], bool(left))
+            if len(following) < len(live):
+                ids = torch.tensor([rows[row].ids[-1] for row in following])
+            after = decoding.go_on(following, ids, bool(left))
             if not left:
                 return
             assert after is not None
             logits = after if len(left) == len(following) else after[[following.index(row) for row in left]]
             live = left
 
-    def _chosen(self, logits: Tensor, live: list[int], step: int) -> tuple[list[int], list[float]]:
+    def _chosen(self, logits: Tensor, live: list[int], step: int) -> tuple[Tensor, list[float]]:
         """A token and its log-probability for every row still live."""
-        known = logits.log_softmax(-1, dtype=torch.float32)
-        if bad := [row for row, each in zip(live, known.amax(-1).tolist(), strict=True) if math.isnan(each)]:
-            raise NotFinite(
-                f"The logits for token {step + 1} of row {bad[0]} hold NaN or infinity; expected finite ones. Look at the weights "
-                "and at what is written, or use a wider dtype."
-            )
         uniform = None if self._streams is None else self._streams.at(step, live)
         ids = self._sampling.choose(logits, uniform)
-        return ids.tolist(), known.gather(1, ids[:, None])[:, 0].tolist()
+        logprobs = logits.log_softmax(-1, dtype=torch.float32).gather(1, ids[:, None]).flatten().tolist()
+        if bad := [row for row, each in zip(live, logprobs, strict=True) if math.isnan(each)]:
+            raise NotFinite(
+                f"The logits for token {step + 1} of row {bad[0]} hold NaN or infinity. Look at the weights "
+                "and at what is written, or use a wider dtype."
+            )
+        return ids, logprobs
 
     def _taken(self, row: int, number: int, logprob: float) -> str:
         """Put a token at the end of its row, and end the row where it must; its text, where that is listened to."""

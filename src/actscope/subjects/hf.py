@@ -105,21 +105,22 @@ class HFSubject(HookedSubject):
 
     def _execute(
         self, inputs: Inputs, plan: Planned, needed: set[Place], wanted: tuple[Site, ...], grad: bool, cache: Any,
-        last: bool = False,
+        decoding: bool = False,
     ) -> tuple[Tensor | None, Pass, Any]:  # fmt: skip
         self._check(inputs, cache)
-        inputs = inputs.to(str(self.device))
-        tokens = _tokens(inputs)
+        device, tokens = self.device, _tokens(inputs)
+        if any(value is not None and value.device != device for value in inputs):
+            inputs = inputs.to(str(device))
         before = cache if isinstance(cache, KeyValueCache) else None
         laid = layout(
             inputs, tokens, past=before.length if before else 0, past_mask=before.mask if before else None,
             past_document=before.document if before else None, context=self.context,
         )  # fmt: skip
-        past = before.opened() if before else _new_cache() if cache else None
+        past = (before.past if decoding else before.opened()) if before else _new_cache() if cache else None
         step = before.steps + 1 if before else 0
 
         def context() -> Context:
-            positions, mask = laid.now(tokens, self.device)
+            positions, mask = laid.now(tokens, device)
             return Context({}, inputs, positions, mask, step)
 
         if past is not None and self.anatomy.latent:
@@ -130,8 +131,10 @@ class HFSubject(HookedSubject):
         whole = logits_asked or any(not path.startswith(self.model.base_model_prefix) for path, _ in needed)
         if logits_asked:
             this.stops = False
-        last = last and self.taps[LOGITS].place not in plan
-        with self._attention(this, past, plan), experts_in_the_open(this, plan, self.modules):
+        last = decoding and self.taps[LOGITS].place not in plan
+        quick = decoding and not plan and not grad and not self._remakes
+        inside = [path for path, side in plan if side not in ("in", "out")]
+        with torch.inference_mode() if quick else self._opened(this, past, plan) if inside else contextlib.nullcontext():
             output = self._forward(this, lambda: self._call(this, inputs, laid, past, whole=whole, last=last))
         logits = output.logits if logits_asked else None
         after = None if past is None else KeyValueCache(past, laid.mask, laid.document, step)
@@ -139,14 +142,15 @@ class HFSubject(HookedSubject):
 
     def _call(self, this: Pass, inputs: Inputs, laid: Layout, past: Any, *, whole: bool, last: bool) -> Any:
         """The model's own forward; without its vocabulary projection unless `whole`, with that of one token where `last`."""
+        tokens = _tokens(inputs)[1]
         given = {
-            "attention_mask": self._masks(laid),
-            "position_ids": laid.positions,
+            "attention_mask": self._masks(laid, one=tokens == 1 and inputs.mask is None),
+            "position_ids": laid.told(_tokens(inputs), self.device),
             "past_key_values": past,
             "use_cache": past is not None,
         }
         module = self.model if whole else self.model.base_model
-        if last and whole and "logits_to_keep" in inspect.signature(self.model.forward).parameters:
+        if last and whole and tokens > 1 and self._keeps_logits:
             given["logits_to_keep"] = 1
         if inputs.embeds is not None:
             return module(inputs_embeds=self._embeds(this, inputs.embeds), **given)
@@ -161,15 +165,31 @@ class HFSubject(HookedSubject):
                 f"Token ids {low} to {high} given; {self.name} knows 0 to {self.model.config.vocab_size - 1}."
             ) from error
 
-    def _masks(self, laid: Layout) -> Tensor | dict[str, Tensor] | None:
+    def _masks(self, laid: Layout, *, one: bool) -> Tensor | dict[str, Tensor] | None:
         """What the model is told of who sees whom. Windows are counted in real tokens, where the model counts slots: after a
         cache with padding, and where the mask is written out anyway, they are written into it."""
         attention, windows = laid.attention, self.anatomy.windows
+        if one and laid.past and windows is None and attention is not None and attention.dim() == 2 and self._takes_maps:
+            return self._given(attention[:, None, None, :])  # what the model would make of it, at once
         if attention is None or (attention.dim() == 2 and (windows is None or not laid.past)):
             return attention
         if isinstance(windows, Mapping):
             return {kind: self._given(laid.narrowed(window)) for kind, window in windows.items()}
         return self._given(laid.narrowed(windows))
+
+    @functools.cached_property
+    def _keeps_logits(self) -> bool:
+        return "logits_to_keep" in inspect.signature(self.model.forward).parameters
+
+    @functools.cached_property
+    def _remakes(self) -> bool:
+        """Whether the model makes buffers anew while it runs: they must not be inference tensors."""
+        kinds = str(getattr(self.model.config, "rope_parameters", None))
+        return "dynamic" in kinds or "longrope" in kinds
+
+    @property
+    def _takes_maps(self) -> bool:
+        return self.model.config._attn_implementation in ("sdpa", "eager", _ATTENTION)
 
     def _given(self, seen: Tensor) -> Tensor:
         """A mask written out, as the model's attention takes it."""
@@ -184,6 +204,12 @@ class HFSubject(HookedSubject):
         if torch.is_grad_enabled() and not embeds.requires_grad:
             embeds = embeds.detach().requires_grad_(True)
         return this.visit(place, embeds, self.modules[place[0]], embeds) if place in this.steps else embeds
+
+    @contextlib.contextmanager
+    def _opened(self, this: Pass, past: Any, plan: Planned) -> Iterator[None]:
+        """Inside, what is computed inside modules runs in the open."""
+        with self._attention(this, past, plan), experts_in_the_open(this, plan, self.modules):
+            yield
 
     @contextlib.contextmanager
     def _attention(self, this: Pass, past: Any, plan: Planned) -> Iterator[None]:

@@ -105,7 +105,7 @@ class ModuleSubject(HookedSubject):
 
     def _execute(
         self, inputs: Inputs, plan: Planned, needed: set[Place], wanted: tuple[Site, ...], grad: bool, cache: Any,
-        last: bool = False,
+        decoding: bool = False,
     ) -> tuple[Tensor | None, Pass, Any]:  # fmt: skip
         if cache:
             raise BadInput(f"{self.name} is a wrapped module, of which no cache is known; run it without cache=.")

@@ -47,9 +47,10 @@ def capture(
     """Read what stands at `sites` for every token of a corpus, into a store on disk (`out`) or in memory.
 
     A row is one text token, in corpus order; with `special` special tokens have rows too, and batches say which those are
-    (`roles`). Documents longer than `context` (the subject's own when left out) are cut, each piece with its own special
-    tokens; `packed` runs several short pieces in one row, and attention never crosses between them. Capture stops with the
-    first unit that reaches `tokens` rows. `grads` keeps beside every row the gradient of the model's next-token loss there
+    (`roles`). Of an image a row is a patch, or what the model puts beside them, and its token is its place. Documents longer
+    than `context` (the subject's own when left out) are cut, each piece with its own special tokens; `packed` runs several
+    short pieces in one row, and attention never crosses between them. Capture stops with the first unit that reaches `tokens`
+    rows. `grads` keeps beside every row the gradient of the model's next-token loss there
     (nats, summed over the tokens of the sequence that text follows), at one backward pass a run and twice the room. `dtype`
     is how rows are kept: float32, bfloat16, float16 or int8 (with a scale a row), all read back as float32; as the subject
     gives them when left out. Gradients always are as it gives them. `start` skips that many documents. The same call after

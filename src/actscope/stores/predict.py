@@ -7,7 +7,7 @@ from actscope.core.corpus import Corpus
 from actscope.core.site import Site, resolve
 from actscope.core.subject import Subject
 from actscope.stores._parts import formats
-from actscope.stores._parts.pieces import planned, rows_of
+from actscope.stores._parts.pieces import planned, rows_of, sample
 from actscope.stores._parts.running import probe, sequences
 from actscope.stores.capture import UNIT
 
@@ -38,7 +38,7 @@ def predict(
 ) -> Prediction:
     """Tokenize what `capture` with these settings would read, and count; sites that not every token reaches count as if all
     did."""
-    found = probe(subject, resolve(sites, subject.sites, subject.missing))
+    found = probe(subject, resolve(sites, subject.sites, subject.missing), sample(subject, corpus))
     formats.known(dtype)
     acts = sum(formats.bytes_of(width, dtype, own) for width, own in found.values())
     beside = sum(width * own.itemsize for width, own in found.values()) if grads else 0

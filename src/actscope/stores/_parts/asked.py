@@ -9,6 +9,7 @@ from actscope.core.errors import BadInput
 from actscope.core.site import Site, resolve
 from actscope.core.subject import Subject
 from actscope.stores._parts import formats
+from actscope.stores._parts.pieces import sample
 from actscope.stores._parts.running import probe
 
 
@@ -36,7 +37,7 @@ def asked(
             f"sites={names}, tokens={tokens}, start={start}, threads={threads}: expected a site, and numbers from 1."
         )
     return names, {
-        "ports": [[str(port), width] for port, (width, _) in probe(subject, names).items()],
+        "ports": [[str(port), width] for port, (width, _) in probe(subject, names, sample(subject, corpus)).items()],
         "subjects": {"": subject.fingerprint},
         "corpus": corpus.fingerprint,
         "tokens": tokens,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from actscope.core.corpus import Corpus, Document
@@ -31,6 +31,7 @@ class Piece:
     ids: Int[Tensor, " t"]
     roles: Int[Tensor, " t"]
     own: Bool[Tensor, " t"]  # False: a special token that this piece was given and its document has elsewhere
+    image: Float[Tensor, "c h w"] | None = None  # what the subject runs in place of ids; these are then 0, 1, 2... in the image
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -74,6 +75,9 @@ def cut(number: int, ids: Int[Tensor, " t"], roles: Int[Tensor, " t"], put: Bool
 def prepared(subject: Subject, numbered: Iterable[tuple[int, Document]], context: int) -> Iterator[tuple[str, list[Piece]]]:
     """(id, pieces) of every numbered document; an empty text has no pieces."""
     for group in _groups(numbered):
+        if any(document.image is not None for _, document in group):
+            yield from _images(subject, group, context)
+            continue
         texts = [document.text for _, document in group if document.text]
         inputs = subject.prepare(texts) if texts else Inputs()
         if texts and inputs.ids is None:
@@ -81,6 +85,30 @@ def prepared(subject: Subject, numbered: Iterable[tuple[int, Document]], context
         rows = iter(_rows(inputs) if texts else ())
         for number, document in group:
             yield document.id, cut(number, *next(rows), context) if document.text else []
+
+
+def _images(subject: Subject, group: list[tuple[int, Document]], context: int) -> Iterator[tuple[str, list[Piece]]]:
+    """The same for images: one piece each, a token a patch and whatever the model puts beside them."""
+    images = [document.image for _, document in group if document.image is not None]
+    if len(images) < len(group) or len({image.shape for image in images}) > 1:
+        raise BadInput("The corpus gives images of several sizes, or images and texts; expected images of one size.")
+    inputs = subject.prepare(torch.stack(images))  # type: ignore[arg-type]
+    if inputs.pixels is None or inputs.mask is None:
+        raise BadInput(f"{subject.name} does not say what it makes of images; expected a model of images, opened by load.")
+    tokens = inputs.mask.shape[1]
+    if tokens > context:
+        raise BadInput(f"context={context} was given; an image is {tokens} tokens here, and images are not cut.")
+    ids, roles, own = torch.arange(tokens), torch.full((tokens,), TEXT), torch.ones(tokens, dtype=torch.bool)
+    for (number, document), pixels in zip(group, inputs.pixels.cpu(), strict=True):
+        yield document.id, [Piece(number, 0, ids, roles, own, pixels)]
+
+
+def sample(subject: Subject, corpus: Corpus) -> Inputs:
+    """The least that a subject can be run on to see what it gives: two tokens, or the corpus's first image."""
+    first = next(corpus.documents(), None)
+    if first is None or first.image is None:
+        return Inputs(ids=torch.zeros(1, 2, dtype=torch.long))
+    return subject.prepare(first.image[None])  # type: ignore[arg-type]
 
 
 def full(tokens: int, unit: int, context: int) -> bool:
@@ -124,7 +152,12 @@ def layout(pieces: Iterable[Piece], context: int, packed: bool) -> list[list[lis
 
 
 def inputs_of(batch: list[list[int]], pieces: tuple[Piece, ...], packed: bool) -> Inputs:
-    """One run's inputs: rows padded on the right; packed rows say which piece each token is of."""
+    """One run's inputs: rows padded on the right; packed rows say which piece each token is of. Images as they are."""
+    images = [image for row in batch for i in row if (image := pieces[i].image) is not None]
+    if images:
+        if packed:
+            raise BadInput("packed=True was given with images; an image is a sequence of its own. Leave packed out.")
+        return Inputs(pixels=torch.stack(images))
     width = max(sum(len(pieces[i]) for i in row) for row in batch)
     ids = torch.zeros(len(batch), width, dtype=torch.long)
     roles = torch.full_like(ids, SPECIAL)

@@ -20,15 +20,15 @@ from actscope.stores._parts.pieces import Planned, inputs_of, layout, rows_of
 LOGITS = Site("logits")
 
 
-def probe(subject: Subject, sites: Iterable[Site]) -> dict[Port, tuple[int, torch.dtype]]:
-    """(width with heads flattened, dtype) of every site, seen by running two tokens. Raises BadInput for attention maps."""
+def probe(subject: Subject, sites: Iterable[Site], given: Inputs) -> dict[Port, tuple[int, torch.dtype]]:
+    """(width with heads flattened, dtype) of every site, seen by running what is given. Raises BadInput for attention maps."""
     sites = list(sites)
     for site in sites:
         info = subject.sites.get(site.whole)
         if info is not None and info.width == 0:
             raise BadInput(f"{site} has no row per token and cannot be stored; read it live: subject.run(inputs, read=[...]).")
     with torch.no_grad():
-        acts = subject.run(Inputs(ids=torch.zeros(1, 2, dtype=torch.long)), read=sites).acts
+        acts = subject.run(given, read=sites).acts
     return {Port(site): (acts[site].flatten(2).shape[2], acts[site].dtype) for site in sites}
 
 
@@ -99,9 +99,10 @@ def _read(subject: Subject, inputs: Inputs, sites: list[Site], grads: bool) -> t
         with torch.no_grad():
             run = subject.run(inputs, read=sites)
         return {f"acts.{Port(site)}": run.acts[site] for site in sites}, run
+    if inputs.ids is None:
+        raise BadInput("grads=True was given with images, which have no loss of a next token; capture without grads.")
     run = subject.run(inputs, read=dict.fromkeys([*sites, LOGITS]), grad=True)
     predicts = predicted_text(inputs)
-    assert inputs.ids is not None
     logits, target = run.acts[LOGITS][predicts].float(), inputs.ids[:, 1:][predicts[:, :-1]]
     loss = torch.nn.functional.cross_entropy(logits, target.long().to(logits.device), reduction="sum")
     rows = {f"acts.{Port(site)}": run.acts[site].detach() for site in sites}

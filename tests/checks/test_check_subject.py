@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from actscope.checks.check_subject import CHECKS, check_subject
 from actscope.core.site import Site
-from actscope.subjects import _hooked, _hooks, hf
+from actscope.subjects import _experts, _hooked, _hooks, hf
 from actscope.subjects._taps import HeadsTap, NormScaleTap, Tap
 from actscope.subjects.hf import HFSubject
 
@@ -138,15 +138,88 @@ FAULTS = {
 }
 
 
+def sees(valid):
+    """Experts that are said to see other tokens than they do."""
+
+    def breaking(subject, monkeypatch):
+        inner = _experts._Routing
+        monkeypatch.setattr(_experts, "_Routing", lambda choice, weights, chosen: inner(choice, weights, valid(chosen)))
+
+    return breaking
+
+
+def other_expert(subject, monkeypatch):
+    inner = _experts._out_of
+    monkeypatch.setattr(_experts, "_out_of", lambda expert, native, x, rows: inner((expert + 1) % 5, native, x, rows))
+
+
+def opened_when_read(subject, monkeypatch):
+    monkeypatch.setattr(_experts, "_written", lambda this, place: True)
+
+
+def not_routed(subject, monkeypatch):
+    class Deaf(_experts._FirstProduct):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            given = func(*args, **(kwargs or {}))
+            super().__torch_function__(func, types, args, kwargs)
+            return given
+
+    monkeypatch.setattr(_experts, "_FirstProduct", Deaf)
+
+
+def left(subject, monkeypatch):
+    @contextlib.contextmanager
+    def forward(module, forward):
+        vars(module)["forward"] = forward
+        yield
+
+    monkeypatch.setattr(_experts, "_forward", forward)
+
+
+EXPERT_FAULTS = {
+    "weights_are_those_of_the_chosen": tapped("router_weight", lambda tap: OffTap(tap.info, tap.side)),
+    "experts_sum_to_the_mlps_output": other_expert,
+    "an_expert_is_valid_where_it_is_chosen": sees(lambda chosen: chosen.roll(1, 0)),
+    "reading_experts_moves_nothing": opened_when_read,
+    "an_expert_is_written_where_it_is_valid": sees(lambda chosen: chosen.roll(1, 0)),
+    "written_weights_choose": tapped("router_weight", lambda tap: NotWritten(tap.info, tap.side)),
+    "written_logits_route": not_routed,
+    "experts_are_left_as_they_were": left,
+}
+
+
+@pytest.fixture
+def mixture() -> HFSubject:
+    config = MixtralConfig(
+        vocab_size=53, hidden_size=24, num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=3, intermediate_size=20,
+        max_position_embeddings=32, num_local_experts=5, num_experts_per_tok=3, sliding_window=None,
+    )  # fmt: skip
+    model = MixtralForCausalLM(config)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return HFSubject(model.requires_grad_(False))
+
+
 def test_every_check_has_a_fault():
-    assert set(FAULTS) == set(CHECKS)
+    assert {*FAULTS, *EXPERT_FAULTS} == set(CHECKS)
 
 
 def test_the_whole_subject_passes(subject):
     check_subject(subject)
 
 
-@pytest.mark.parametrize("check", CHECKS)
+def test_the_whole_mixture_passes(mixture):
+    check_subject(mixture)
+
+
+@pytest.mark.parametrize("check", EXPERT_FAULTS)
+def test_a_fault_of_experts_is_found(mixture, monkeypatch, check: str):
+    EXPERT_FAULTS[check](mixture, monkeypatch)
+    with pytest.raises(AssertionError):
+        check_subject(mixture, only=check)
+
+
+@pytest.mark.parametrize("check", FAULTS)
 def test_a_fault_is_found(subject, monkeypatch, check: str):
     FAULTS[check](subject, monkeypatch)
     with pytest.raises(AssertionError):

@@ -59,7 +59,7 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "gptj": _of("GPTJ", {**SIZES, "bos_token_id": 0, "eos_token_id": 0}, n_inner=44, rotary_dim=4),
     "mixtral": _of("Mixtral", WIDE, sliding_window=5, num_local_experts=6, num_experts_per_tok=2),
     "qwen2_moe": _of("Qwen2Moe", LLAMA, **EXPERTS, num_experts=6, mlp_only_layers=[1], shared_expert_intermediate_size=28),
-    "qwen3_moe": _of("Qwen3Moe", WIDE, **EXPERTS, num_experts=6, norm_topk_prob=True),
+    "qwen3_moe": _of("Qwen3Moe", WIDE, **{**EXPERTS, "num_experts_per_tok": 3}, num_experts=6, norm_topk_prob=True),
     "olmoe": _of("Olmoe", LLAMA, num_experts=6, num_experts_per_tok=2),
     "deepseek_v2": _of(
         "DeepseekV2",

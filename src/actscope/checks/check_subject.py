@@ -7,11 +7,12 @@ from torch import Tensor
 from actscope.checks._parts.subject_running import RUNNING
 from actscope.core.subject import Subject
 from actscope.subjects._proof.case import make_case
+from actscope.subjects._proof.experts import EXPERTS
 from actscope.subjects._proof.reading import READING
 
 __all__ = ["check_subject"]
 
-CHECKS = {check.__name__: check for check in (*RUNNING, *READING)}
+CHECKS = {check.__name__: check for check in (*RUNNING, *READING, *EXPERTS)}
 
 
 def check_subject(subject: Subject, *, ids: Tensor | None = None, only: str | None = None, seed: int = 0) -> None:

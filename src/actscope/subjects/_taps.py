@@ -162,6 +162,17 @@ class Parts(dict[int, Tensor]):
 Value = Tensor | Parts
 
 
+@dataclass(frozen=True)
+class ExpertsTap(Tap):
+    """Every expert's output, [b t e d], or that of some experts alone."""
+
+    def get(self, x: Value, module: nn.Module, given: Tensor) -> Any:
+        return x
+
+    def put(self, x: Value, value: Value, module: nn.Module, given: Tensor) -> Any:
+        return value
+
+
 def part_of(value: Value, kind: str, part: int) -> Tensor:
     """One head (or expert) of a site's value; a view."""
     return value[part] if isinstance(value, Parts) else value.select(PART_AXIS[kind], part)

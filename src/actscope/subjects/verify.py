@@ -9,6 +9,7 @@ from torch import Tensor
 from actscope.core.site import Site
 from actscope.core.subject import Subject
 from actscope.subjects._proof.case import Measure, make_case
+from actscope.subjects._proof.experts import EXPERTS
 from actscope.subjects._proof.reading import READING
 
 __all__ = ["verify"]
@@ -47,7 +48,7 @@ def verify(subject: Subject, *, ids: Tensor | None = None, seed: int = 0) -> Seq
     ids: Int[b t] with b >= 3 and t >= 8, random ones by default.
     """
     case = replace(make_case(subject, ids, seed), strict=False)
-    for check in READING:
+    for check in (*READING, *EXPERTS):
         begun = len(case.measures)
         try:
             check(replace(case, check=check.__name__))

@@ -83,9 +83,13 @@ class Case:
     def layers(self) -> list[int]:
         return sorted({site.layer for site in self.subject.order if site.layer is not None})
 
+    def having(self, *kinds: str) -> list[int]:
+        """The layers that have all these kinds."""
+        return [layer for layer in self.layers if all(Site(kind, layer) in self.subject.sites for kind in kinds)]
+
     def has(self, *kinds: str) -> bool:
         """Whether every layer has all these kinds."""
-        return all(Site(kind, layer) in self.subject.sites for kind in kinds for layer in self.layers) and bool(self.layers)
+        return bool(self.layers) and self.having(*kinds) == self.layers
 
     def weight(self, site: Site, name: str = "weight") -> Tensor | None:
         return self.subject.weights().get(f"{self.subject.sites[site].module}.{name}")

@@ -161,21 +161,26 @@ def pattern_times_values_is_z(case: Case) -> None:
 
 
 def queries_times_keys_are_scores(case: Case) -> None:
-    """Rotated queries times keys, scaled, are the scores where a token may look; unrotated ones agree at position 0."""
-    if not case.has("attn_scores", "q", "k"):
+    """Rotated queries times keys, scaled, are the scores where a token may look; unrotated ones agree at position 0, where
+    a model whose keys exist only rotated (latent attention) may lay the numbers of a query out in another order."""
+    turned, bare = case.has("q_rot", "k_rot"), case.has("q", "k")
+    if not case.has("attn_scores") or not (turned or bare):
         return
-    turned = case.has("q_rot", "k_rot")
     for layer in case.layers:
-        kinds = ("attn_scores", "q", "k", *(("q_rot", "k_rot") if turned else ()))
-        sites = [Site(kind, layer) for kind in kinds]
-        scores, q0, k0, *after = case.read(*sites).values()
-        q, k = after or (q0, k0)
+        scores_at = Site("attn_scores", layer)
+        kinds = [kind for kind in ("q", "k", "q_rot", "k_rot") if Site(kind, layer) in case.subject.sites]
+        acts = case.read(scores_at, *(Site(kind, layer) for kind in kinds))
+        scores = acts[scores_at]
+        q, k = (acts[Site(kind, layer)] for kind in (("q_rot", "k_rot") if turned else ("q", "k")))
         product = torch.einsum("bthd,bshd->bhts", q, k.repeat_interleave(q.shape[2] // k.shape[2], dim=2))
-        product = _scaled(case, product, q.shape[-1], Site("attn_scores", layer))
-        seen = _seen(case, scores, sites[0])
-        case.near(product.masked_fill(~seen, 0), scores.masked_fill(~seen, 0), *sites, why="queries times keys are not scores")
-        case.near(q[:, 0], q0[:, 0], sites[1], why="turned at position 0, it is not itself")
-        case.near(k[:, 0], k0[:, 0], sites[2], why="turned at position 0, it is not itself")
+        product = _scaled(case, product, q.shape[-1], scores_at)
+        seen = _seen(case, scores, scores_at)
+        case.near(product.masked_fill(~seen, 0), scores.masked_fill(~seen, 0), *acts, why="queries times keys are not scores")
+        for kind, after in (("q", q), ("k", k)):
+            if (site := Site(kind, layer)) in acts:
+                first, before = after[:, 0], acts[site][:, 0]
+                first, before = (first, before) if bare else (first.sort().values, before.sort().values)
+                case.near(first, before, site, why="turned at position 0, it is not itself")
 
 
 def _scaled(case: Case, product: Tensor, width: int, site: Site) -> Tensor:
@@ -231,7 +236,7 @@ def the_sum_holds_after_writes(case: Case) -> None:
 def last_products_rebuild_their_outputs(case: Case) -> None:
     """mlp_post @ W + b = mlp_out, z @ W + b = attn_out, and the last residual gives the logits."""
     for source, out in (("mlp_post", "mlp_out"), ("z", "attn_out")):
-        for layer in case.layers if case.has(source, out) else ():
+        for layer in case.having(source, out):
             acts = case.read(Site(source, layer), Site(out, layer))
             x = acts[Site(source, layer)]
             x = x.flatten(2) if source in HEAD_KINDS else x
@@ -249,8 +254,8 @@ def last_products_rebuild_their_outputs(case: Case) -> None:
 
 def a_nonlinearity_joins_pre_and_post(case: Case) -> None:
     """mlp_post is one of the usual functions of mlp_pre, number by number, times mlp_up where there is one."""
-    kinds = [kind for kind in ("mlp_pre", "mlp_up") if case.has(kind)]
-    for layer in case.layers if case.has("mlp_pre", "mlp_post") else ():
+    for layer in case.having("mlp_pre", "mlp_post"):
+        kinds = [kind for kind in ("mlp_pre", "mlp_up") if Site(kind, layer) in case.subject.sites]
         acts = case.read(*(Site(kind, layer) for kind in (*kinds, "mlp_post")))
         before, *gated, after = acts.values()
         found = [function(before) * (gated[0] if gated else 1) for function in NONLINEAR]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from actscope.core.site import Site, SiteInfo
-from actscope.subjects._taps import HeadsTap, NormScaleTap, SharedTap, SliceTap, Tap, TurnedTap
+from actscope.subjects._taps import ExpertsTap, HeadsTap, NormScaleTap, SharedTap, SliceTap, Tap, TurnedTap
 from actscope.subjects.anatomy._anatomy import Anatomy, attend
 
 NO_EXPERTS = {
@@ -239,7 +239,7 @@ def _mixture(sizes: Sizes, experts: Experts, path: str) -> dict[str, Tap]:
     taps: dict[str, Tap] = {**shared} if experts.shared_first else {}
     taps["router"] = Tap(SiteInfo(each, router, "out"), "router")
     taps["router_weight"] = Tap(SiteInfo(each, holder, "computed"), "router_weight")
-    taps["expert_out"] = Tap(SiteInfo((*each, sizes.width), holder, "computed"), "expert_out")
+    taps["expert_out"] = ExpertsTap(SiteInfo((*each, sizes.width), holder, "computed"), "expert_out")
     if not experts.shared_first:
         taps |= shared
     if experts.shared_gate:

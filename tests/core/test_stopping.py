@@ -79,3 +79,25 @@ def test_an_owner_proven_dead_is_replaced(tmp_path, change):
     (tmp_path / lock.NAME).write_text(json.dumps({**said, **change}))
     with lock.hold(tmp_path):
         assert json.loads((tmp_path / lock.NAME).read_text())["pid"] == os.getpid()
+
+
+def test_an_earlier_life_of_the_same_slurm_job_is_dead_wherever_it_was(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    with lock.hold(tmp_path):
+        said = json.loads((tmp_path / lock.NAME).read_text())
+    (tmp_path / lock.NAME).write_text(json.dumps({**said, "host": "node-that-failed"}))
+    with pytest.raises(BadInput, match="node-that-failed"), lock.hold(tmp_path):
+        pass  # the same life on two machines would be two writers
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    with lock.hold(tmp_path):
+        pass
+    (tmp_path / lock.NAME).write_text(json.dumps({**said, "host": "node-that-failed", "job": "16"}))
+    with pytest.raises(BadInput, match="node-that-failed"), lock.hold(tmp_path):
+        pass
+
+
+def test_what_launchers_send_more_than_once_is_obeyed_once():
+    with graceful():
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGUSR1):
+            os.kill(os.getpid(), number)
+        assert stop_requested()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
+from actscope.core.errors import UsageError
 from actscope.core.plain import plain
 from actscope.core.progress import Progress
 
@@ -28,6 +29,14 @@ def _plain(text: str) -> str:
 def speaks() -> bool:
     """Whether this process is the one that says what is done: of those torchrun started, the first."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def own_device(device: str) -> str:
+    """The device of this process: of those that torchrun started on a machine each takes one of its accelerators."""
+    local = os.environ.get("LOCAL_RANK") if "WORLD_SIZE" in os.environ else None
+    if local is not None and device == "auto" and os.environ.get("LOCAL_WORLD_SIZE", "1") != "1":
+        raise UsageError("--device auto takes all accelerators of a machine; start one process on each: --nproc-per-node 1.")
+    return f"cuda:{local}" if local is not None and device == "cuda" else device
 
 
 def console() -> Console:

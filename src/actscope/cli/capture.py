@@ -1,5 +1,6 @@
 """actscope capture"""
 
+import inspect
 from pathlib import Path
 
 __all__ = ["capture"]
@@ -24,11 +25,13 @@ def capture(
     dtype: str = "float32",
     store_dtype: str | None = None,
     dry_run: bool = False,
+    sbatch: str | None = None,
     json: bool = False,
 ) -> None:
     """Read a text through a model and keep what stands at some sites, one row a token.
 
-    Killed or stopped, the same command goes on where it was and ends in the same bytes.
+    Killed or stopped, the same command goes on where it was and ends in the same bytes, in any number of processes:
+    `torchrun --nproc-per-node 4 -m actscope capture ...`.
 
     Parameters
     ----------
@@ -46,28 +49,45 @@ def capture(
     grads: keep the gradient of the model's loss beside every row too, for gradient_sae.
     start: skip so many documents.
     threads: of torch; those of this machine when left out.
-    device: "cpu", "cuda"...
+    device: "cpu", "cuda"...; "auto" spreads one model over all accelerators.
     dtype: of the model, and so of the rows unless store_dtype says otherwise.
     store_dtype: how the rows are kept: float32, bfloat16, float16 or int8; read back as float32.
     dry_run: say how many rows and bytes it would write, and write nothing.
+    sbatch: print a script for Slurm instead, such as nodes=2,gpus=4,time=12:00:00 (and partition=, account=, cpus=, mem=).
     json: print one JSON document and nothing else.
     """
-    from actscope.cli import _common
-    from actscope.cli._corpus import corpus_named
+    from actscope.cli import _sbatch
     from actscope.core.errors import UsageError
-    from actscope.subjects.load import load
 
+    given = {name: value for name, value in locals().items() if name in inspect.signature(capture).parameters}
     if out is None and not dry_run:
         raise UsageError("--out is missing; expected the folder to write, such as --out acts/. --dry-run needs none.")
-    text = corpus_named(corpus, column=column, split=split, render=lambda messages: subject.render(messages))
-    subject = load(model, device=device, dtype=dtype)
-    chosen = {"tokens": tokens, "context": context, "special": special, "grads": grads, "start": start}
-    chosen["dtype"] = store_dtype
-    if dry_run:
-        facts = _predicted(subject, text, site, out or Path(), chosen)
+    if sbatch is not None:
+        return _sbatch.print_script(capture, given)
+    _do(given)
+
+
+def _do(given: dict) -> None:
+    from actscope.cli import _common
+    from actscope.cli._corpus import corpus_named
+    from actscope.subjects.load import load
+
+    def rendered(messages):
+        return subject.render(messages)
+
+    text = corpus_named(given["corpus"], column=given["column"], split=given["split"], render=rendered)
+    subject = load(given["model"], device=_common.own_device(given["device"]), dtype=given["dtype"])
+    chosen = {name: given[name] for name in ("tokens", "context", "special", "grads", "start")}
+    chosen["dtype"] = given["store_dtype"]
+    dry = given["dry_run"]
+    if dry:
+        facts = _predicted(subject, text, given["site"], given["out"] or Path(), chosen)
     else:
-        facts = _captured(subject, text, site, out, {**chosen, "packed": packed, "threads": threads})
-    return _common.print_json(facts) if json else _print("would write" if dry_run else "captured", facts, tokens)
+        more = {"packed": given["packed"], "threads": given["threads"]}
+        facts = _captured(subject, text, given["site"], given["out"], {**chosen, **more})
+    if given["json"]:
+        return _common.print_json(facts)
+    _print("would write" if dry else "captured", facts, given["tokens"])
 
 
 def _predicted(subject, text, sites: list[str], out: Path, chosen: dict) -> dict:

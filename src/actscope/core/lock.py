@@ -1,8 +1,9 @@
 """One writer at a time in a folder.
 
 A file `.lock` names its owner: host, process, when that process started. The next writer is refused while the owner
-lives, and takes over once the owner is proven dead (same host, and no such process since that boot). `flock` alone is
-not enough: on some network filesystems it succeeds for everyone.
+lives, and takes over once the owner is proven dead: no such process on this host since that boot, or an earlier life of
+this very Slurm job, which starts again only after all of it has ended. `flock` alone is not enough: on some network
+filesystems it succeeds for everyone.
 """
 
 import contextlib
@@ -76,12 +77,21 @@ def _identity(pid: int) -> dict[str, object]:
         "pid": pid,
         "boot": _read("/proc/sys/kernel/random/boot_id"),
         "started": _started(pid),
+        **({"job": os.environ["SLURM_JOB_ID"], "life": _life()} if "SLURM_JOB_ID" in os.environ else {}),
     }
+
+
+def _life() -> int:
+    """How often Slurm has started this job again."""
+    count = os.environ.get("SLURM_RESTART_COUNT", "0")
+    return int(count) if count.isdigit() else 0
 
 
 def _lives(said: dict) -> bool:
     """False only when the owner is proven dead."""
-    pid = said.get("pid")
+    pid, life = said.get("pid"), said.get("life")
+    if "job" in said and said["job"] == os.environ.get("SLURM_JOB_ID") and isinstance(life, int) and life < _life():
+        return False
     if said.get("host") != socket.gethostname() or not isinstance(pid, int) or pid < 1:
         return True
     try:

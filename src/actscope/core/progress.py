@@ -23,16 +23,17 @@ def stop_requested() -> bool:
 
 @contextlib.contextmanager
 def graceful() -> Iterator[None]:
-    """Inside, the first Ctrl-C or SIGTERM asks loops to finish their unit and save; the second stops at once."""
+    """Inside, the first Ctrl-C, SIGTERM or SIGUSR1 asks loops to finish their unit and save; a second Ctrl-C stops at once.
+    Schedulers and launchers send the others several times."""
     global _asked
 
     def ask(number: int, frame: object) -> None:
         global _asked
         _asked += 1
-        if _asked > 1:
+        if _asked > 1 and number == signal.SIGINT:
             os._exit(4)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     try:
         yield
     finally:

@@ -2,8 +2,10 @@
 
 import copy
 import dataclasses
+import functools
 import hashlib
 import secrets
+import types
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -25,12 +27,22 @@ def _clone(module: nn.Module, made: dict[int, Any]) -> nn.Module:
         return made[id(module)]
     new = made[id(module)] = copy.copy(module)
     for name, value in list(new.__dict__.items()):
-        if isinstance(value, OrderedDict | dict):
+        if name in ("forward", "_old_forward"):  # put there by accelerate, for the module it was put on
+            new.__dict__[name] = _rebound(value, module, new)
+        elif isinstance(value, OrderedDict | dict):
             new.__dict__[name] = copy.copy(value)
         elif hasattr(value, "_attn_implementation"):  # a transformers config, shared by all modules of a model
             new.__dict__[name] = made.setdefault(id(value), copy.deepcopy(value))
     new._modules = {name: None if child is None else _clone(child, made) for name, child in module._modules.items()}
     return new
+
+
+def _rebound(function: Any, module: nn.Module, new: nn.Module) -> Any:
+    """A bound method, or a partial of a function, for another module."""
+    if isinstance(function, functools.partial):
+        args = [new if given is module else given for given in function.args]
+        return functools.update_wrapper(functools.partial(function.func, *args, **function.keywords), function)
+    return types.MethodType(function.__func__, new) if getattr(function, "__self__", None) is module else function
 
 
 def apply_deltas(module: nn.Module, deltas: Mapping[str, Delta]) -> None:

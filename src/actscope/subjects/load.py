@@ -2,13 +2,14 @@
 
 import re
 from importlib.resources import files as package_files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from actscope.core import files, methods
-from actscope.core.errors import BadInput, NotAModel, NotFinite, nearest
+from actscope.core.errors import BadInput, MissingExtra, NotAModel, NotFinite, nearest
 from actscope.subjects._folder import Stored, check_memory, inspected
 from actscope.subjects.hf import HFSubject
 
@@ -25,19 +26,26 @@ def load(name: str | Path, *, device: str = "cpu", dtype: str = "float32", revis
 
     name: "pocket", "pocket-mini", "pocket-mini@STEP" (a checkpoint of its training), a transformers folder with safetensors
     weights, or a hub id such as "EleutherAI/pythia-70m". revision: of a hub id. Without tokenizer files, only text is refused.
+    device: "cpu", "cuda", "cuda:1"; "auto" spreads a model that is too large for one over all that are here, as transformers
+    places it (with the package accelerate); what is read then stands on the device of its layer.
 
     Raises NotAModel for what holds no model we can read (no folder, no config.json, another family, pickled weights, code
     of its own), NotFinite naming the tensor for NaN or infinity in the weights, BadInput for other settings that cannot be.
     """
     name = str(name)
     kind = _dtype(dtype)
-    target = _device(device)
+    target = None if device == "auto" else _device(device)
+    if target is None and find_spec("accelerate") is None:
+        raise MissingExtra(
+            "device='auto' needs the package accelerate; type `pip install 'actscope[large]'`, or give one device."
+        )
     folder, weights, shown = _find(name, revision)
     stored = inspected(folder, weights, shown)
     _check_config(folder, shown)
-    model = _model(folder, weights, kind, stored, shown)
+    model = _model(folder, weights, kind, stored, shown, "auto" if target is None else None)
+    _check_placed(model, shown)
     _check_finite(model, shown)
-    return HFSubject(model.to(target), _tokenizer(folder, shown), shown)
+    return HFSubject(model if target is None else model.to(target), _tokenizer(folder, shown), shown)
 
 
 def _find(name: str, revision: str | None) -> tuple[Path, Path, str]:
@@ -91,7 +99,7 @@ def _check_config(folder: Path, shown: str) -> None:
         raise NotAModel(f"{shown} is a model of family {family!r}; this version reads: {', '.join(known)}.")
 
 
-def _model(folder: Path, weights: Path, dtype: torch.dtype, stored: Stored, shown: str) -> Any:
+def _model(folder: Path, weights: Path, dtype: torch.dtype, stored: Stored, shown: str, placed: str | None) -> Any:
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, GenerationConfig
     from transformers.utils import logging
 
@@ -104,6 +112,7 @@ def _model(folder: Path, weights: Path, dtype: torch.dtype, stored: Stored, show
         model, notes = kind.from_pretrained(
             weights, config=config, dtype=dtype, local_files_only=True, use_safetensors=True,
             output_loading_info=True, generation_config=GenerationConfig(),  # a folder of weights alone has none
+            **({} if placed is None else {"device_map": placed}),
         )  # fmt: skip
     except NotAModel:
         raise
@@ -118,6 +127,16 @@ def _model(folder: Path, weights: Path, dtype: torch.dtype, stored: Stored, show
             f"The weights of {shown} lack {len(lacking)} tensors of its config, such as {lacking[0]}; get them again."
         )
     return model.requires_grad_(False)
+
+
+def _check_placed(model: Any, shown: str) -> None:
+    """Every weight must stand on some device; what transformers would fetch from memory or disk at every run is refused."""
+    away = [name for name, tensor in model.named_parameters() if tensor.is_meta]
+    if away:
+        raise BadInput(
+            f"The devices here have no room for {len(away)} of the tensors of {shown}, such as {away[0]}; give "
+            "dtype='bfloat16', or a machine with more."
+        )
 
 
 def _check_finite(model: torch.nn.Module, shown: str) -> None:

@@ -121,12 +121,13 @@ FAULTS = {
     "the_stream_is_the_sum_of_what_is_added": tapped("mlp_add", lambda tap: Tap(replace(tap.info, module="lm_head"), "in")),
     "the_sum_holds_after_writes": tapped("resid_mid", lambda tap: Tap(tap.info, tap.side)),
     "last_products_rebuild_their_outputs": tapped("mlp_post", lambda tap: OffBy(tap.info, tap.side)),
+    "the_last_residual_gives_the_logits": tapped("resid_post", lambda tap: NotWritten(tap.info, tap.side)),
     "a_nonlinearity_joins_pre_and_post": tapped("mlp_pre", lambda tap: OffBy(tap.info, tap.side)),
     "a_run_gives_exactly_what_was_asked": tapped("z", lambda tap: Tap(tap.info, tap.side)),
     "a_run_stops_after_the_last_site": never_stops,
     "writes_are_made_in_order": patched(_hooked, "flatten", lambda write: list(write)[::-1]),
     "an_intervention_sees_what_stands_before_it": patched(
-        _hooks.Pass, "_written", lambda this, value, site, item: item(value, this._make_context())
+        _hooks.Pass, "_written", lambda this, value, site, item: item(value, this._make_context(site.stack))
     ),
     "what_cannot_be_is_refused": patched(_hooked, "resolve", lambda names, sites, missing: [next(iter(sites))]),
     "nothing_is_left_after_an_exception": break_hooks,

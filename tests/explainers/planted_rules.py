@@ -23,7 +23,7 @@ WORDS = (
 
 
 class PlantedSubject:
-    name, fingerprint, sites, missing, order, context = "planted", "planted-1", {}, {}, (), 128
+    name, fingerprint, sites, missing, order, context, causal = "planted", "planted-1", {}, {}, (), 128, True
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         return [WORDS[number] if number < len(WORDS) else "" for number in ids]

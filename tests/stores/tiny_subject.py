@@ -16,7 +16,7 @@ EMBED, Z, OUT, PATTERN, LOGITS = Site("embed"), Site("z", 0), Site("resid_post",
 
 
 class TinySubject:
-    name, context = "tiny", 32
+    name, context, causal = "tiny", 32, True
     missing: dict = {}
 
     def __init__(self, seed: int = 0, *, poison: str = "", pause: float = 0.0, end: bool = False):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from tests.subjects._families import FAMILIES, made
+from tests.subjects._other_families import OTHERS
 
 from actscope.checks.check_subject import CHECKS, check_subject
 from actscope.core import methods
@@ -33,7 +34,8 @@ def family(request) -> tuple[str, HFSubject]:
 
 
 def test_every_family_file_is_tried():
-    assert set(methods.names("subjects.anatomy")) == {*FAMILIES, "gpt_neox"}
+    others = {name.partition(":")[0] for name in OTHERS}
+    assert set(methods.names("subjects.anatomy")) == {*FAMILIES, *others, "gpt_neox"}
 
 
 def test_no_site_is_missing_unsaid(family):

@@ -122,8 +122,8 @@ def _show(name: str, rows: list[dict[str, Any]], lacks: list[dict[str, str]]) ->
     if not out.is_terminal:
         out.width = 160  # one line a site in files and pipes
     out.print(table)
-    for lack in lacks:
-        out.print(f"  no [bold]{lack['site']}[/bold]: {lack['why']}")
+    for why in dict.fromkeys(lack["why"] for lack in lacks):
+        out.print(f"  no [bold]{', '.join(lack['site'] for lack in lacks if lack['why'] == why)}[/bold]: {why}")
     expert = next((row for row in rows if row["site"].endswith("expert_out")), None)
     parts = f", experts too ({expert['shape'][2]} of them): {expert['site']}\\[1]" if expert else ""
     out.print(f'\nb batch, t tokens. Heads are parts: layers.0.z\\[1]{parts}. Any other module: "module:<path>:in" or ":out".')

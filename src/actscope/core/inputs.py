@@ -19,13 +19,13 @@ class Inputs(NamedTuple):
     """A batch for a subject. Padding is explicit: `mask` is False where there is no token."""
 
     ids: Tensor | None = None  # Int[b t]
-    pixels: Tensor | None = None
+    pixels: Tensor | None = None  # Float[b c h w], in place of ids: images; their tokens are patches
     embeds: Tensor | None = None  # Float[b t d], in place of ids
     mask: Tensor | None = None  # Bool[b t]; None: every position is a token
     positions: Tensor | None = None  # Int[b t]; None: 0, 1, 2... from the first real token
     roles: Tensor | None = None  # Int[b t]: TEXT, or SPECIAL for tokens that stand for no text
     document: Tensor | None = None  # Int[b t]: number of the packed document; attention never crosses it
-    decoder: Tensor | None = None
+    decoder: Tensor | None = None  # Int[b u]: what the second of two stacks has read; None: its start token alone
     offsets: Tensor | None = None  # Int[b t 2]: character span of each token in its text
     sees: Tensor | None = None  # Bool[b t t]: which tokens each one attends to, in place of the causal rule; needs positions.
     # With it several continuations share one prefix in one row, and a row may be longer than the context: positions may not.
@@ -37,7 +37,7 @@ class Inputs(NamedTuple):
 class Run(NamedTuple):
     """What one call of `subject.run` gives. A read returns what stands there after the writes."""
 
-    logits: Tensor | None  # Float[b t vocab]; None where the run stopped before the end
+    logits: Tensor | None  # Float[b t vocab]; None where the run stopped before the end, or the model has no head
     acts: Mapping[Site, Tensor]  # exactly the sites asked for
     valid: Mapping[Site, Tensor] = {}  # sites that not every token reaches (experts): Bool[b t]
     cache: Any = None

@@ -16,12 +16,14 @@ from actscope.core.errors import UnknownSite, nearest
 
 LAYER_KINDS = (
     "resid_pre", "attn_in", "attn_norm_scale", "q", "k", "v", "q_rot", "k_rot", "attn_scores", "attn_pattern", "z",
-    "attn_out", "attn_add", "resid_mid", "mlp_in", "mlp_norm_scale", "mlp_pre", "mlp_up", "mlp_post", "mlp_out",
+    "attn_out", "attn_add", "resid_cross", "cross_in", "cross_norm_scale", "cross_q", "cross_k", "cross_v", "cross_scores",
+    "cross_pattern", "cross_z", "cross_out", "cross_add", "mixer_in", "mixer_norm_scale", "conv_in", "gate", "conv_out",
+    "ssm_out", "mixer_out", "mixer_add", "resid_mid", "mlp_in", "mlp_norm_scale", "mlp_pre", "mlp_up", "mlp_post", "mlp_out",
     "mlp_add", "router", "router_weight", "expert_out", "shared_out", "shared_gate", "resid_post",
 )  # fmt: skip
 WHOLE_KINDS = ("embed", "final_norm", "final_norm_scale", "logits")
-HEAD_KINDS = ("q", "k", "v", "q_rot", "k_rot", "z")  # [b t h dh]: part i is head i
-MAP_KINDS = ("attn_scores", "attn_pattern")  # [b h t t]: part i is head i
+HEAD_KINDS = ("q", "k", "v", "q_rot", "k_rot", "z", "cross_q", "cross_k", "cross_v", "cross_z")  # [b t h dh]: part i is head i
+MAP_KINDS = ("attn_scores", "attn_pattern", "cross_scores", "cross_pattern")  # [b h t t]: part i is head i
 EXPERT_KINDS = ("expert_out",)  # [b t e d]: part i is expert i
 PART_AXIS = {**dict.fromkeys((*HEAD_KINDS, *EXPERT_KINDS), 2), **dict.fromkeys(MAP_KINDS, 1)}  # kind -> axis of its parts
 
@@ -114,8 +116,8 @@ class SitePattern:
 class SiteInfo:
     """What a subject says of a site it has.
 
-    shape: letters and numbers, such as ("b", "t", 4, 48). module: the model's own path. side: the module's input or
-    output, or "computed" where the model never holds it as one module's value.
+    shape: letters and numbers, such as ("b", "t", 4, 48); "u" for the tokens of a second stack, the decoder's. module: the
+    model's own path. side: the module's input or output, or "computed" where the model never holds it as one module's value.
     """
 
     shape: tuple[str | int, ...]
@@ -125,7 +127,7 @@ class SiteInfo:
     @property
     def width(self) -> int:
         """Numbers per token, heads flattened. 0 for attention maps, which have no row per token."""
-        if len(self.shape) > 2 and self.shape[-1] == "t":
+        if len(self.shape) > 2 and isinstance(self.shape[-1], str):
             return 0
         width = 1
         for size in self.shape:

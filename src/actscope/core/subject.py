@@ -65,6 +65,11 @@ class Subject(Protocol):
         """The longest sequence it takes, in tokens."""
         ...
 
+    @property
+    def causal(self) -> bool:
+        """Whether a token sees only itself and those before it. The encoder of a model with two stacks sees all in any case."""
+        ...
+
     def prepare(self, raw: Sequence[str]) -> Inputs:
         """Tokenize texts: one row each, padded on the right, with offsets; special tokens the model was trained with."""
         ...

@@ -33,6 +33,7 @@ class HookedSubject(abc.ABC):
     """What HFSubject and wrapped modules share. Runs of one subject from several threads take turns."""
 
     caches = False  # whether a run gives a cache to run on from
+    causal: bool = True
 
     def __init__(self, model: nn.Module, name: str, taps: Mapping[Site, Tap], missing: Mapping[str, str], context: int):
         self.name = name

@@ -36,7 +36,8 @@ class Step(NamedTuple):
 class Pass:
     """The state of one run. `seen` holds the value at every site kept, `valid` which tokens stand there, where not all do.
 
-    tokens: (b, t), where a module that works on all b t tokens in one row of rows still has sites [b t d].
+    context: what an intervention may know, by the stack of its site. tokens: (b, t), where a module that works on all b t
+    tokens in one row of rows still has sites [b t d].
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Pass:
         steps: Mapping[Place, Sequence[Step]],
         needed: set[Place],
         *,
-        context: Callable[[], Context],
+        context: Callable[[str], Context],
         grad: bool,
         stops: bool,
         tokens: tuple[int, int] | None = None,
@@ -59,7 +60,7 @@ class Pass:
         self.tokens = tokens
         self.attend: Callable | None = None  # attention in the open, where a site inside it is asked for
         self._make_context = context
-        self._context: Context | None = None
+        self._contexts: dict[str, Context] = {}
 
     def visit(self, place: Place, x: Any, module: nn.Module, given: Tensor) -> Any:
         """Do the steps of a place; returns the tensor that goes on. Raises Stop when nothing is left to do."""
@@ -109,9 +110,10 @@ class Pass:
         return x
 
     def _written(self, value: Any, site: Site, intervention: Intervention) -> Value:
-        if self._context is None:
-            self._context = self._make_context()
-        mask = self._context.mask & self.valid[site] if site in self.valid else self._context.mask
+        if site.stack not in self._contexts:
+            self._contexts[site.stack] = self._make_context(site.stack)
+        known = self._contexts[site.stack]
+        mask = known.mask & self.valid[site] if site in self.valid else known.mask
         try:
             seen = {name: self.seen[name] for name in intervention.reads}
         except KeyError as error:
@@ -120,7 +122,7 @@ class Pass:
                 "read only what stands before its own site."
             ) from error
         x = value if site.part is None else part_of(value, site.kind, site.part)
-        new = intervention(x, self._context._replace(seen=seen, mask=mask))
+        new = intervention(x, known._replace(seen=seen, mask=mask))
         if new.shape != x.shape or new.dtype != x.dtype:
             raise BadInput(
                 f"The intervention {type(intervention).__name__} at {site} gave {new.dtype} {tuple(new.shape)} where "

@@ -15,7 +15,7 @@ from actscope.core.inputs import Inputs
 
 class Layout(NamedTuple):
     """mask, document: over all s tokens; None where every one is real, or of one document. positions: None where they are
-    0, 1, 2... attention: what the model is given, [b s] or [b 1 t s]; None for plain causal attention."""
+    0, 1, 2... attention: what the model is given, [b s] or [b 1 t s]; None where each token sees all that it ever may."""
 
     past: int
     mask: Bool[Tensor, "b s"] | None
@@ -59,9 +59,10 @@ def layout(
     past_mask: Bool[Tensor, "b past"] | None = None,
     past_document: Int[Tensor, "b past"] | None = None,
     context: int,
+    causal: bool = True,
 ) -> Layout:
-    """How a batch of [b t] tokens lies after `past` cached ones. Raises BadInput for shapes that do not fit and for positions
-    beyond the context."""
+    """How a batch of [b t] tokens lies after `past` cached ones. causal: none sees what comes after it. Raises BadInput for
+    shapes that do not fit and for positions beyond the context."""
     b, t = tokens
     if all(value is None for value in (inputs.mask, inputs.document, inputs.sees, inputs.positions, past_mask, past_document)):
         _within(None, False, None, past + t, context)
@@ -78,7 +79,7 @@ def layout(
         _shaped("positions", inputs.positions, (b, t))
     positions = _positions(inputs.positions, mask, document, t, past)
     _within(positions, inputs.positions is not None, None if mask is None else mask[:, past:], past + t, context)
-    return Layout(past, mask, document, positions, _attention(inputs.sees, mask, document, positions, b, t, past))
+    return Layout(past, mask, document, positions, _attention(inputs.sees, mask, document, positions, (b, t, past), causal))
 
 
 def _joined(name: str, now: Tensor | None, before: Tensor | None, b: int, t: int, past: int) -> Tensor | None:
@@ -133,8 +134,10 @@ def _within(positions: Tensor | None, given: bool, mask: Tensor | None, total: i
 
 
 def _attention(
-    sees: Tensor | None, mask: Tensor | None, document: Tensor | None, positions: Tensor | None, b: int, t: int, past: int
-) -> Tensor | None:
+    sees: Tensor | None, mask: Tensor | None, document: Tensor | None, positions: Tensor | None, sizes: tuple[int, int, int],
+    causal: bool,
+) -> Tensor | None:  # fmt: skip
+    b, t, past = sizes
     if sees is None and document is None:
         if mask is not None or positions is None:
             return mask
@@ -144,8 +147,8 @@ def _attention(
         if document is not None:
             allowed = allowed & (document[:, past:, None] == document[:, None, :])
     else:
-        causal = torch.ones(t, past + t, dtype=torch.bool, device=document.device).tril(past)  # type: ignore[union-attr]
-        allowed = causal & (document[:, past:, None] == document[:, None, :])  # type: ignore[index]
+        may = torch.ones(t, past + t, dtype=torch.bool, device=document.device)  # type: ignore[union-attr]
+        allowed = (may.tril(past) if causal else may) & (document[:, past:, None] == document[:, None, :])  # type: ignore[index]
     if mask is not None:
         allowed = allowed & mask[:, None, :]
     return _seeing_itself(allowed, past)

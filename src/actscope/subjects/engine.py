@@ -126,6 +126,10 @@ class Stream:
         write_where: Where = "both",
         cache: bool | None = None,
     ):
+        if not subject.causal or "logits" in subject.missing or any(site.stack for site in subject.order):
+            raise BadInput(
+                f"{subject.name} does not continue a text; expected a causal language model of one stack, with its head."
+            )
         if type(tokens) is not int or tokens < 1:
             raise BadInput(f"tokens={tokens!r}; expected how many to generate at most, 1 or more.")
         if type(seed) is not int:

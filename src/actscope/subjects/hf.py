@@ -20,11 +20,13 @@ from actscope.core.site import Site
 from actscope.subjects._cache import KeyValueCache
 from actscope.subjects._clone import hash_weights
 from actscope.subjects._experts import experts_in_the_open
+from actscope.subjects._given import check, prepared_images, started, told
 from actscope.subjects._hooked import LOGITS, HookedSubject, Planned
 from actscope.subjects._hooks import Pass, Place, running
 from actscope.subjects._layout import Layout, layout
 from actscope.subjects._rendering import render as rendered
 from actscope.subjects._text import Text
+from actscope.subjects.anatomy._anatomy import fitted
 
 __all__ = ["HFSubject"]
 
@@ -32,7 +34,7 @@ _ATTENTION = "actscope"  # the name of our attention function inside transformer
 
 
 class HFSubject(HookedSubject):
-    """A causal language model of transformers. `tokenizer` may be None: then only text is refused.
+    """A model of transformers. `tokenizer` may be None: then only text is refused.
 
     The model is put into eval mode and is otherwise left alone. Raises NotAModel for a family without an anatomy.
     """
@@ -42,13 +44,15 @@ class HFSubject(HookedSubject):
         known = methods.names("subjects.anatomy")
         if family not in known:
             raise NotAModel(f"A model of family {family!r} was given; this version reads: {', '.join(known)}.")
-        self.anatomy: Any = methods.find("subjects.anatomy", family)(model.config)  # type: ignore[operator]
+        whole: Any = methods.find("subjects.anatomy", family)(model.config)  # type: ignore[operator]
+        self.anatomy = fitted(whole, model)
+        self.causal = self.anatomy.causal
+        self.caches = "past_key_values" in self.anatomy.told
         self.tokenizer = tokenizer
         self._text = None if tokenizer is None else Text(tokenizer)
         name = name or model.config.name_or_path or family
+        self._embeddings = [tap.place for site, tap in self.anatomy.taps.items() if site.kind == "embed"]
         super().__init__(model.eval(), name, self.anatomy.taps, self.anatomy.missing, self.anatomy.context)
-
-    caches = True
 
     @property
     def begins(self) -> int | None:
@@ -70,16 +74,22 @@ class HFSubject(HookedSubject):
     def _hash(self) -> str:
         return hash_weights(self.weights(), "" if self._text is None else self._text.content)
 
-    def prepare(self, raw: str | Sequence[str]) -> Inputs:
-        """Tokenize texts: one row each, padded on the right, with offsets. Raises BadInput without a tokenizer."""
+    def prepare(self, raw: str | Sequence[str] | Tensor) -> Inputs:
+        """Tokenize texts: one row each, padded on the right, with offsets; for a model of images, a tensor [b c h w]. Raises
+        BadInput without a tokenizer, and for text where images are taken."""
+        if self.anatomy.images is not None:
+            return prepared_images(raw, self.anatomy.images, self.name)
         if self._text is None:
             raise BadInput(
                 f"{self.name} has no tokenizer, so text cannot be run; give token ids, or a folder with tokenizer.json."
             )
-        texts = [raw] if isinstance(raw, str) else list(raw)
+        texts: list[Any] = [raw] if isinstance(raw, str) else list(raw)
         if not texts or not all(isinstance(text, str) for text in texts):
             raise BadInput(f"{type(raw).__name__} of {len(texts)} given; expected one text or several.")
-        return self._text.encode(texts)
+        inputs = self._text.encode(texts)
+        if self.anatomy.start is None:
+            return inputs
+        return inputs._replace(decoder=started(inputs, self.anatomy.start, len(texts), torch.device("cpu")))
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
         """A dialogue of messages {"role", "content"} as the model's own chat template writes it, for `prepare`, which puts the
@@ -101,26 +111,31 @@ class HFSubject(HookedSubject):
         return [f"<{int(number)}>" for number in ids] if self._text is None else self._text.pieces(ids)
 
     def _inputs(self, raw: Tensor) -> Inputs:
-        return Inputs(ids=raw)
+        return Inputs(ids=raw) if self.anatomy.images is None else Inputs(pixels=raw)
 
     def _execute(
         self, inputs: Inputs, plan: Planned, needed: set[Place], wanted: tuple[Site, ...], grad: bool, cache: Any,
         decoding: bool = False,
     ) -> tuple[Tensor | None, Pass, Any]:  # fmt: skip
-        self._check(inputs, cache)
-        device, tokens = self.device, _tokens(inputs)
+        device, tokens = self.device, check(inputs, self.anatomy, self.name)
+        self._check_cache(cache)
         if any(value is not None and value.device != device for value in inputs):
             inputs = inputs.to(str(device))
         before = cache if isinstance(cache, KeyValueCache) else None
         laid = layout(
             inputs, tokens, past=before.length if before else 0, past_mask=before.mask if before else None,
             past_document=before.document if before else None, context=self.context,
+            causal=self.causal and self.anatomy.start is None,
         )  # fmt: skip
         past = (before.past if decoding else before.opened()) if before else _new_cache() if cache else None
         step = before.steps + 1 if before else 0
 
-        def context() -> Context:
+        def context(stack: str) -> Context:
             positions, mask = laid.now(tokens, device)
+            if stack == "decoder":
+                decoder = started(inputs, self.anatomy.start or 0, tokens[0], device)
+                positions = torch.arange(decoder.shape[1], device=device).expand_as(decoder)
+                mask = torch.ones_like(decoder, dtype=torch.bool)
             return Context({}, inputs, positions, mask, step)
 
         if past is not None and self.anatomy.latent:
@@ -135,30 +150,33 @@ class HFSubject(HookedSubject):
         quick = decoding and not plan and not grad and not self._remakes
         inside = [path for path, side in plan if side not in ("in", "out")]
         with torch.inference_mode() if quick else self._opened(this, past, plan) if inside else contextlib.nullcontext():
-            output = self._forward(this, lambda: self._call(this, inputs, laid, past, whole=whole, last=last))
-        logits = output.logits if logits_asked else None
+            output = self._forward(this, lambda: self._call(this, inputs, tokens, laid, past, whole=whole, last=last))
+        logits = output.logits if logits_asked and LOGITS in self.taps else None
         after = None if past is None else KeyValueCache(past, laid.mask, laid.document, step)
         return logits, this, after
 
-    def _call(self, this: Pass, inputs: Inputs, laid: Layout, past: Any, *, whole: bool, last: bool) -> Any:
+    def _call(
+        self, this: Pass, inputs: Inputs, tokens: tuple[int, int], laid: Layout, past: Any, *, whole: bool, last: bool
+    ) -> Any:
         """The model's own forward; without its vocabulary projection unless `whole`, with that of one token where `last`."""
-        tokens = _tokens(inputs)[1]
-        given = {
-            "attention_mask": self._masks(laid, one=tokens == 1 and inputs.mask is None),
-            "position_ids": laid.told(_tokens(inputs), self.device),
-            "past_key_values": past,
-            "use_cache": past is not None,
-        }
+        mask = self._masks(laid, one=tokens[1] == 1 and inputs.mask is None)
+        given = told(inputs, self.anatomy, laid, tokens, mask, past, self.device)
         module = self.model if whole else self.model.base_model
-        if last and whole and tokens > 1 and self._keeps_logits:
+        if last and whole and tokens[1] > 1 and self._keeps_logits:
             given["logits_to_keep"] = 1
+        roots = [self.modules[path] for path, _ in self._embeddings]
         if inputs.embeds is not None:
-            return module(inputs_embeds=self._embeds(this, inputs.embeds), **given)
+            given["inputs_embeds"], roots = self._embeds(this, inputs.embeds), roots[1:]
+        elif inputs.pixels is not None:
+            given["pixel_values"] = inputs.pixels
+        else:
+            given["input_ids"] = inputs.ids
         try:
-            with _rooted(self.modules[self.taps[Site("embed")].place[0]]):
-                return module(input_ids=inputs.ids, **given)
+            with _rooted(roots):
+                return module(**given)
         except IndexError as error:
-            low, high = int(inputs.ids.min()), int(inputs.ids.max())  # type: ignore[union-attr]
+            ids = [x.flatten() for x in (inputs.ids, inputs.decoder) if x is not None]
+            low, high = (int(torch.cat(ids).min()), int(torch.cat(ids).max())) if ids else (0, 0)
             if low >= 0 and high < self.model.config.vocab_size:
                 raise
             raise BadInput(
@@ -200,7 +218,7 @@ class HFSubject(HookedSubject):
 
     def _embeds(self, this: Pass, embeds: Tensor) -> Tensor:
         """Vectors given in place of ids, after what is done at the site `embed`."""
-        place = self.taps[Site("embed")].place
+        place = self._embeddings[0]
         if torch.is_grad_enabled() and not embeds.requires_grad:
             embeds = embeds.detach().requires_grad_(True)
         return this.visit(place, embeds, self.modules[place[0]], embeds) if place in this.steps else embeds
@@ -223,17 +241,22 @@ class HFSubject(HookedSubject):
                 yield
             return
         _register()
-        config = self.model.config
-        original = config._attn_implementation
+        configs: dict[int, Any] = {
+            id(config): config for config in (self.modules[path].config for path in self.anatomy.attention)
+        }
+        configs[id(self.model.config)] = self.model.config
+        originals = {key: config._attn_implementation for key, config in configs.items()}
         paths = {id(self.modules[path]): path for path in self.anatomy.attention}
         this.attend = lambda module, *args, **kwargs: self._attend(
             this, past, paths.get(id(module), ""), module, *args, **kwargs
         )
-        config._attn_implementation = _ATTENTION
         try:
+            for config in configs.values():
+                config._attn_implementation = _ATTENTION
             yield
         finally:
-            config._attn_implementation = original
+            for key, config in configs.items():
+                config._attn_implementation = originals[key]
 
     @contextlib.contextmanager
     def _own_attention(self, this: Pass, past: Any, inside: set[str]) -> Iterator[None]:
@@ -268,7 +291,7 @@ class HFSubject(HookedSubject):
                 past.layers[self.anatomy.attention[path]].keys = x
             return x
 
-        known = {name: value for name, value in given.items() if name in ("scaling", "dropout", "softcap")}
+        known = {name: value for name, value in given.items() if name in ("scaling", "dropout", "softcap", "position_bias")}
         return self.anatomy.attend(module, query, key, value, mask, **known, visit=visit)
 
     def _check_latent(self, plan: Planned) -> None:
@@ -279,36 +302,29 @@ class HFSubject(HookedSubject):
                 "values are made anew at every step, so the write would be lost. Run without a cache, or write at attn_in."
             )
 
-    def _check(self, inputs: Inputs, cache: Any) -> None:
-        if (inputs.ids is None) == (inputs.embeds is None):
-            raise BadInput(
-                "Expected Inputs with ids or with embeds, one of the two; `subject.prepare(texts)` makes ids from text."
-            )
+    def _check_cache(self, cache: Any) -> None:
         if not (cache is None or isinstance(cache, bool | KeyValueCache)):
             raise BadInput(f"cache={type(cache).__name__}; expected True for a new cache, or the one an earlier run gave.")
-        ids = inputs.ids
-        if ids is None:
-            return
-        if ids.dim() != 2 or ids.is_floating_point() or not ids.numel():
-            raise BadInput(f"Token ids of shape {tuple(ids.shape)}, {ids.dtype}; expected whole numbers [b t], at least one.")
-
-
-def _tokens(inputs: Inputs) -> tuple[int, int]:
-    tensor = inputs.ids if inputs.ids is not None else inputs.embeds
-    return tensor.shape[0], tensor.shape[1]  # type: ignore[union-attr]
+        if cache and "past_key_values" not in self.anatomy.told:
+            raise BadInput(f"{self.name} keeps no keys and values to run on from; run it on whole inputs, without cache=.")
 
 
 @contextlib.contextmanager
-def _rooted(embedding: torch.nn.Module) -> Iterator[None]:
+def _rooted(embeddings: Sequence[torch.nn.Module]) -> Iterator[None]:
     """Inside, with gradients on, embeddings need grad although the weights may not, so that every site has a graph."""
     if not torch.is_grad_enabled():
         yield
         return
-    handle = embedding.register_forward_hook(lambda _m, _a, x: x if x.requires_grad else x.requires_grad_(True), prepend=True)
+
+    def root(_module: Any, _args: Any, x: Tensor) -> Tensor:
+        return x if x.requires_grad else x.requires_grad_(True)
+
+    handles = [embedding.register_forward_hook(root, prepend=True) for embedding in embeddings]
     try:
         yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 def _new_cache() -> Any:

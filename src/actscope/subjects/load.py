@@ -10,6 +10,7 @@ import torch
 
 from actscope.core import files, methods
 from actscope.core.errors import BadInput, MissingExtra, NotAModel, NotFinite, nearest
+from actscope.subjects._classes import classes_of, only_the_head
 from actscope.subjects._folder import Stored, check_memory, inspected
 from actscope.subjects.hf import HFSubject
 
@@ -28,6 +29,8 @@ def load(name: str | Path, *, device: str = "cpu", dtype: str = "float32", revis
     weights, or a hub id such as "EleutherAI/pythia-70m". revision: of a hub id. Without tokenizer files, only text is refused.
     device: "cpu", "cuda", "cuda:1"; "auto" spreads a model that is too large for one over all that are here, as transformers
     places it (with the package accelerate); what is read then stands on the device of its layer.
+    A folder opens as the class of transformers that its config.json names, where this version reads that; weights without the
+    head that the class has are those of the model below it.
 
     Raises NotAModel for what holds no model we can read (no folder, no config.json, another family, pickled weights, code
     of its own), NotFinite naming the tensor for NaN or infinity in the weights, BadInput for other settings that cannot be.
@@ -100,28 +103,38 @@ def _check_config(folder: Path, shown: str) -> None:
 
 
 def _model(folder: Path, weights: Path, dtype: torch.dtype, stored: Stored, shown: str, placed: str | None) -> Any:
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, GenerationConfig
+    from transformers import AutoConfig, GenerationConfig
     from transformers.utils import logging
 
-    bar = logging.is_progress_bar_enabled()
+    bar, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()  # what weights lack is told below
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-        check_memory(kind, config, dtype, stored, shown)
-        model, notes = kind.from_pretrained(
-            weights, config=config, dtype=dtype, local_files_only=True, use_safetensors=True,
-            output_loading_info=True, generation_config=GenerationConfig(),  # a folder of weights alone has none
-            **({} if placed is None else {"device_map": placed}),
-        )  # fmt: skip
+        for kind in (kinds := classes_of(config, shown)):
+            check_memory(kind, config, dtype, stored, shown)
+            more: dict[str, Any] = {} if placed is None else {"device_map": placed}
+            more |= {"generation_config": GenerationConfig()} if kind.can_generate() else {}  # weights alone have none
+            model, notes = kind.from_pretrained(
+                weights,
+                config=config,
+                dtype=dtype,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+                **more,
+            )
+            lacking = sorted(notes["missing_keys"]) + sorted(str(key[0]) for key in notes["mismatched_keys"])
+            if kind is kinds[-1] or not only_the_head(lacking, model):
+                break
     except NotAModel:
         raise
     except Exception as error:  # whatever a broken file makes transformers, torch or safetensors raise
         raise NotAModel(f"{shown} could not be opened ({type(error).__name__}: {str(error).strip():.300}).") from error
     finally:
+        logging.set_verbosity(verbosity)
         if bar:
             logging.enable_progress_bar()
-    lacking = sorted(notes["missing_keys"]) + sorted(str(key[0]) for key in notes["mismatched_keys"])
     if lacking:
         raise NotAModel(
             f"The weights of {shown} lack {len(lacking)} tensors of its config, such as {lacking[0]}; get them again."

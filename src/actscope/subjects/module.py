@@ -114,7 +114,7 @@ class ModuleSubject(HookedSubject):
             raise BadInput("Expected Inputs with one of ids, pixels and embeds; `subject.prepare(tensor)` makes them.")
         x = given[0].to(self.device)
 
-        def context() -> Context:
+        def context(_stack: str) -> Context:
             tokens = x.shape[:2] if inputs.ids is not None or x.dim() == 3 else (x.shape[0], 1)
             where = torch.arange(tokens[1], device=x.device).expand(*tokens)
             mask = torch.ones(*tokens, dtype=torch.bool, device=x.device) if inputs.mask is None else inputs.mask.to(x.device)

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from actscope.core.inputs import Inputs
 from actscope.core.site import Site
 from actscope.core.subject import Subject
-from actscope.subjects._proof.case import Measure, make_case
+from actscope.subjects._proof.case import Measure, make_case, staged
 from actscope.subjects._proof.experts import EXPERTS
 from actscope.subjects._proof.reading import READING
 
@@ -40,18 +41,18 @@ class Verdict:
         return "; ".join(dict.fromkeys(measure.why for measure in self.measures if not measure.held))
 
 
-def verify(subject: Subject, *, ids: Tensor | None = None, seed: int = 0) -> Sequence[Verdict]:
+def verify(subject: Subject, *, ids: Tensor | Inputs | None = None, seed: int = 0) -> Sequence[Verdict]:
     """A verdict for every site, in the model's order: reads equal plain hooks on the untouched model, its own eager attention
     and the algebra between sites; what is written is there, reaches the logits and reaches every path; padding and the other
     rows of a batch move nothing. A float32 model is expected: bars are 1e-5 relative.
 
-    ids: Int[b t] with b >= 3 and t >= 8, random ones by default.
+    ids: Int[b t] with b >= 3 and t >= 8, or Inputs; random ones by default.
     """
     case = replace(make_case(subject, ids, seed), strict=False)
-    for check in (*READING, *EXPERTS):
+    for check, one in ((check, one) for check in (*READING, *EXPERTS) for one in staged(case)):
         begun = len(case.measures)
         try:
-            check(replace(case, check=check.__name__))
+            check(replace(one, check=check.__name__))
         except Exception as error:  # a site that is wrong can break anything that is computed with it
             sites = tuple(dict.fromkeys(site for one in case.measures[begun:] for site in one.sites)) or tuple(subject.order)
             why = f"it could not be tried ({type(error).__name__}: {str(error).strip():.200})"

@@ -64,6 +64,8 @@ def cross_entropy(
 
 
 def _check(dictionary: Dictionary, subject: Subject, store: Store) -> None:
+    if not subject.causal:
+        raise BadInput(f"{subject.name} sees all tokens at once, so it has no loss of the next one; measure fvu instead.")
     aliases = {port.subject for port in [*dictionary.reads, *dictionary.writes]}
     if len(aliases) > 1:
         raise BadInput(f"The dictionary reads several models ({', '.join(sorted(aliases))}); the loss of one is measured.")

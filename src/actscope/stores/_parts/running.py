@@ -21,11 +21,12 @@ LOGITS = Site("logits")
 
 
 def probe(subject: Subject, sites: Iterable[Site], given: Inputs) -> dict[Port, tuple[int, torch.dtype]]:
-    """(width with heads flattened, dtype) of every site, seen by running what is given. Raises BadInput for attention maps."""
+    """(width with heads flattened, dtype) of every site, seen by running what is given. Raises BadInput for attention maps and
+    for what stands for other things than the tokens read."""
     sites = list(sites)
     for site in sites:
         info = subject.sites.get(site.whole)
-        if info is not None and info.width == 0:
+        if info is not None and (info.width == 0 or "u" in info.shape or len(info.shape) < 3):
             raise BadInput(f"{site} has no row per token and cannot be stored; read it live: subject.run(inputs, read=[...]).")
     with torch.no_grad():
         acts = subject.run(given, read=sites).acts
@@ -101,6 +102,8 @@ def _read(subject: Subject, inputs: Inputs, sites: list[Site], grads: bool) -> t
         return {f"acts.{Port(site)}": run.acts[site] for site in sites}, run
     if inputs.ids is None:
         raise BadInput("grads=True was given with images, which have no loss of a next token; capture without grads.")
+    if not subject.causal:
+        raise BadInput(f"{subject.name} sees all tokens at once, so it has no loss of the next one; capture without grads.")
     run = subject.run(inputs, read=dict.fromkeys([*sites, LOGITS]), grad=True)
     predicts = predicted_text(inputs)
     logits, target = run.acts[LOGITS][predicts].float(), inputs.ids[:, 1:][predicts[:, :-1]]

@@ -4,7 +4,8 @@ Letters: b batch, t tokens.
 """
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -36,13 +37,14 @@ class Measure(NamedTuple):
 
 @dataclass(frozen=True)
 class Case:
-    """ids: Int[b t], full rows without padding. model: the torch module inside, or None where the subject has none.
-    check: the name of the one that is running. measures: what checks have found so far. strict: the first that does not hold
-    raises AssertionError."""
+    """inputs: full rows without padding. model: the torch module inside, or None where the subject has none. stack: the
+    encoder or the decoder of a subject with both; a case is of the sites of one. check: the name of the one that is running.
+    measures: what checks have found so far. strict: the first that does not hold raises AssertionError."""
 
     subject: Subject
-    ids: Tensor
+    inputs: Inputs
     model: Any = None
+    stack: str = ""
     strict: bool = True
     check: str = ""
     measures: list[Measure] = field(default_factory=list)
@@ -67,25 +69,68 @@ class Case:
         self.measures.append(one)
         assert one.held or not self.strict, f"{', '.join(map(str, sites))}: {why} (apart {one.apart:.1e}, at most {bar:.0e})"
 
-    def site(self, kind: str, layer: int) -> Tensor:
-        """One site's value in a run of its own."""
-        return self.read(Site(kind, layer))[Site(kind, layer)]
-
-    def read(self, *sites: str | Site) -> dict[Site, Tensor]:
-        return dict(self.subject.run(self.ids, read=sites).acts)
+    @property
+    def ids(self) -> Tensor:
+        assert self.inputs.ids is not None, "this case is one of text"
+        return self.inputs.ids
 
     @property
-    def uncached(self) -> dict[str, bool]:
-        """What makes a model of transformers run without a cache, which lays keys out otherwise and so changes last bits."""
-        return {"use_cache": False} if hasattr(self.model, "config") else {}
+    def rows(self) -> int:
+        return len(self.inputs.ids if self.inputs.ids is not None else self.inputs.pixels)  # type: ignore[arg-type]
+
+    def row(self, number: int, kept: int | None = None) -> Inputs:
+        """One row by itself, cut to its first tokens."""
+        one = Inputs(*(None if value is None else value[number : number + 1] for value in self.inputs))
+        return one if kept is None or one.ids is None else one._replace(ids=one.ids[:, :kept])
+
+    def at(self, kind: str, layer: int | None = None) -> Site:
+        return Site(kind, layer, stack=self.stack)
+
+    @property
+    def order(self) -> list[Site]:
+        """The sites of this stack; what follows all stacks counts to the last."""
+        last = stacks(self.subject)[-1]
+        return [site for site in self.subject.order if (site.stack or last) == (self.stack or last)]
+
+    def site(self, kind: str, layer: int) -> Tensor:
+        """One site's value in a run of its own."""
+        return self.read(self.at(kind, layer))[self.at(kind, layer)]
+
+    def read(self, *sites: str | Site) -> dict[Site, Tensor]:
+        return dict(self.subject.run(self.inputs, read=sites).acts)
+
+    @property
+    def end(self) -> Site:
+        """What a run comes to: the logits, or the last site of a subject without."""
+        return LOGITS if LOGITS in self.subject.sites else self.subject.order[-1]
+
+    def result(self, write: Sequence[Any] = (), inputs: Inputs | None = None) -> Tensor:
+        """What stands at the end."""
+        return self.subject.run(inputs or self.inputs, read=[self.end], write=write).acts[self.end]
+
+    def native(self, model: Any, **more: Any) -> Any:
+        """What the torch module itself makes of the inputs, without a cache, which lays keys out otherwise and so changes last
+        bits."""
+        config = getattr(model, "config", None)
+        if config is None:
+            return model(self.inputs.ids if self.inputs.ids is not None else self.inputs.pixels)
+        named = {"input_ids": self.inputs.ids, "pixel_values": self.inputs.pixels, "decoder_input_ids": self.inputs.decoder}
+        if getattr(config, "use_cache", None) is not None:
+            more["use_cache"] = False
+        return model(**{name: value for name, value in named.items() if value is not None}, **more)
+
+    @property
+    def causal(self) -> bool:
+        """Whether a token of this stack sees none after it."""
+        return self.subject.causal and self.stack != "encoder"
 
     @property
     def layers(self) -> list[int]:
-        return sorted({site.layer for site in self.subject.order if site.layer is not None})
+        return sorted({site.layer for site in self.order if site.layer is not None})
 
     def having(self, *kinds: str) -> list[int]:
         """The layers that have all these kinds."""
-        return [layer for layer in self.layers if all(Site(kind, layer) in self.subject.sites for kind in kinds)]
+        return [layer for layer in self.layers if all(self.at(kind, layer) in self.subject.sites for kind in kinds)]
 
     def has(self, *kinds: str) -> bool:
         """Whether every layer has all these kinds."""
@@ -95,14 +140,44 @@ class Case:
         return self.subject.weights().get(f"{self.subject.sites[site].module}.{name}")
 
 
-def make_case(subject: Subject, ids: Tensor | None, seed: int) -> Case:
-    """Random ids where none are given: 3 rows of at most 11 tokens. Raises BadInput where the vocabulary is not known."""
-    if ids is None:
-        if LOGITS not in subject.sites:
-            raise BadInput(f"{subject.name} has no site logits to tell its vocabulary; give check_subject ids=.")
-        length = min(11, subject.context - 2)
-        ids = torch.randint(0, subject.sites[LOGITS].width, (3, length), generator=torch.Generator().manual_seed(seed))
-    return Case(subject, ids, getattr(subject, "model", None))
+def stacks(subject: Subject) -> list[str]:
+    """In the order of computation: one without a name, or encoder and decoder."""
+    return list(dict.fromkeys(site.stack for site in subject.order if site.layer is not None)) or [""]
+
+
+def staged(case: Case) -> list[Case]:
+    """The case of each stack."""
+    return [replace(case, stack=stack) for stack in stacks(case.subject)]
+
+
+def make_case(subject: Subject, given: Tensor | Inputs | None, seed: int) -> Case:
+    """Random inputs where none are given: 3 rows of at most 11 tokens, or 3 images. Raises BadInput where it is not known what
+    the subject takes."""
+    if given is None:
+        given = _random(subject, torch.Generator().manual_seed(seed))
+    inputs = given if isinstance(given, Inputs) else Inputs(ids=given)
+    return Case(subject, inputs, getattr(subject, "model", None))
+
+
+def _random(subject: Subject, draws: torch.Generator) -> Inputs:
+    anatomy = getattr(subject, "anatomy", None)
+    if (images := getattr(anatomy, "images", None)) is not None:
+        return Inputs(pixels=torch.randn(3, images.channels, *images.size, generator=draws))
+    embed = next((site for site in subject.order if site.kind == "embed"), LOGITS)
+    table = subject.weights().get(f"{subject.sites[embed].module}.weight") if embed in subject.sites else None
+    if table is None and LOGITS not in subject.sites:
+        raise BadInput(f"{subject.name} has no embedding and no logits to tell its vocabulary; give ids=.")
+    vocabulary = subject.sites[LOGITS].width if table is None else len(table)
+    config = getattr(getattr(subject, "model", None), "config", None)
+    padding = getattr(config, "pad_token_id", None)  # which some models treat by itself, wherever it stands
+
+    def ids(length: int) -> Tensor:
+        drawn = torch.randint(0, vocabulary, (3, length), generator=draws)
+        return drawn if padding is None else torch.where(drawn == padding, (padding + 1) % vocabulary, drawn)
+
+    start = getattr(anatomy, "start", None)
+    decoder = None if start is None else torch.cat([torch.full((3, 1), start), ids(6)], dim=1)
+    return Inputs(ids=ids(min(11, subject.context - 2)), decoder=decoder)
 
 
 def far(found: Tensor, expected: Tensor) -> float:
@@ -111,27 +186,28 @@ def far(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).norm(dim=-1).max() / size)
 
 
-def real(value: Tensor, site: Site, mask: Tensor) -> list[Tensor]:
-    """The value at the real tokens of each row, padding cut out of every axis that counts tokens."""
-    rows = []
-    for row, kept in zip(value, mask, strict=True):
-        rows.append(row[:, kept][:, :, kept] if site.kind in MAP_KINDS else row[kept])
-    return rows
+def real(value: Tensor, shape: Sequence[str | int], kept: Tensor) -> Tensor:
+    """One row's value at its real tokens, padding cut out of every axis that counts tokens. shape: the site's, of all rows."""
+    for axis, size in enumerate(shape[1:]):
+        value = value.index_select(axis, kept.nonzero()[:, 0]) if size == "t" else value
+    return value
 
 
 def parts(case: Case) -> list[Site]:
     """Two heads of each kind that has heads, in the middle layer."""
     layer = case.layers[len(case.layers) // 2]
     found = []
-    for kind in (*HEAD_KINDS, *MAP_KINDS):
-        if Site(kind, layer) in case.subject.sites:
-            heads = case.subject.sites[Site(kind, layer)].shape[1 if kind in MAP_KINDS else 2]
-            found += [Site(kind, layer, part) for part in {0, int(heads) - 1}]
+    for site in (case.at(kind, layer) for kind in (*HEAD_KINDS, *MAP_KINDS)):
+        if site in case.subject.sites:
+            heads = case.subject.sites[site].shape[1 if site.kind in MAP_KINDS else 2]
+            found += [replace(site, part=part) for part in {0, int(heads) - 1}]
     return found
 
 
 def padded(case: Case, side: str) -> Inputs:
-    """The case's rows, each cut to another length and padded on one side with an arbitrary token."""
+    """The case's rows, each cut to another length and padded on one side with an arbitrary token. Images have no padding."""
+    if case.inputs.ids is None:
+        return case.inputs._replace(mask=case.subject.prepare(case.inputs.pixels).mask)  # type: ignore[arg-type]
     b, t = case.ids.shape
     keep = torch.tensor([t - min(2 * row, t - 3) for row in range(b)])
     place = torch.arange(t).expand(b, t)
@@ -139,4 +215,4 @@ def padded(case: Case, side: str) -> Inputs:
     mask = place < keep[:, None] if side == "right" else place >= (t - keep)[:, None]
     for row in range(b):
         ids[row, mask[row]] = case.ids[row, : keep[row]]
-    return Inputs(ids=ids, mask=mask)
+    return case.inputs._replace(ids=ids, mask=mask)

@@ -46,7 +46,7 @@ def _given_by_the_router(case: Case, layer: int) -> Any:
     hook = module.register_forward_hook(lambda _m, _a, out: seen.append(out))
     try:
         with torch.no_grad():
-            case.model(case.ids, **case.uncached)
+            case.native(case.model)
     finally:
         hook.remove()
     return seen[0]

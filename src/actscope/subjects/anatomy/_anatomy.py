@@ -3,19 +3,35 @@
 Letters: b batch, t tokens, s tokens attended to, h heads, g heads of keys and values, dh and dv their widths.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from actscope.core.site import Site
+from actscope.core.site import LAYER_KINDS, Site
 from actscope.subjects._taps import Tap
 
 Attend = Callable[..., tuple[Tensor, Tensor | None]]
 # (kind, value) -> the value that goes on
 Visit = Callable[[str, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Images:
+    """What a model of images takes: `channels` times `size` (height, width), cut into patches of `patch` (height, width).
+    extra: tokens beside the patches. resizes: it takes other sizes too."""
+
+    channels: int
+    size: tuple[int, int]
+    patch: tuple[int, int]
+    extra: int = 1
+    resizes: bool = False
+
+    def tokens(self, shape: Sequence[int]) -> int:
+        """Of one image in a batch of this shape."""
+        return (shape[2] // self.patch[0]) * (shape[3] // self.patch[1]) + self.extra
 
 
 @dataclass(frozen=True)
@@ -29,6 +45,12 @@ class Anatomy:
     config names it. method: the attention modules' own method that `attend` stands in for, in families that do not ask
     transformers for the function.
     latent: the cache holds what keys and values are made from, so that these are made anew at every step.
+
+    classes: names of the transformers classes that this describes, that of the usual head first; none for the family's causal
+    language model and the model below its head. causal: a token sees none after it. told: what the model's forward is told
+    beside its ids; without "past_key_values" there is no cache, and without "position_ids" tokens stand where their slot is.
+    first_position: the number the model has for position 0. images: set for a model that takes pixels in place of ids. start:
+    set for a model with an encoder and a decoder, the id that the decoder begins with.
     """
 
     taps: Mapping[Site, Tap]
@@ -39,11 +61,55 @@ class Anatomy:
     windows: int | Mapping[str, int | None] | None = None
     method: str = ""
     latent: bool = False
+    classes: tuple[str, ...] = ()
+    causal: bool = True
+    told: tuple[str, ...] = ("attention_mask", "position_ids", "past_key_values", "use_cache")
+    first_position: int = 0
+    images: Images | None = None
+    start: int | None = None
 
     def without(self, missing: Mapping[str, str]) -> "Anatomy":
         """The same with fewer kinds of sites, and why."""
         taps = {site: tap for site, tap in self.taps.items() if site.kind not in missing}
         return replace(self, taps=taps, missing={**self.missing, **missing})
+
+
+ONE_STACK = "it has one stack, so nothing is read across from another"
+NO_MIXER = "attention, not a state space, joins its tokens"
+ABSENT: Mapping[str, str] = {kind: ONE_STACK for kind in LAYER_KINDS if "cross" in kind} | dict.fromkeys(
+    ("mixer_in", "mixer_norm_scale", "conv_in", "gate", "conv_out", "ssm_out", "mixer_out", "mixer_add"), NO_MIXER
+)  # kinds that few families have
+
+
+def fitted(anatomy: Anatomy, model: nn.Module) -> Anatomy:
+    """The anatomy of a model with its head and all its stacks, made that of this very model, which may lack some: a model
+    below its head has its modules one name higher up and no logits."""
+    parts = dict(model.named_children())
+    root = next(tap.info.module for site, tap in anatomy.taps.items() if site.kind == "embed").split(".")[0] + "."
+    body = root[:-1] not in parts
+
+    def path(given: str) -> str:
+        return given.removeprefix(root) if body else given
+
+    def there(given: str) -> bool:
+        return path(given).split(".")[0] in parts if given else not body
+
+    taps = {site: tap for site, tap in anatomy.taps.items() if there(tap.info.module)}
+    kinds = {site.kind for site in taps}
+    missing = {kind: why for kind, why in ABSENT.items() if kind not in kinds} | dict(anatomy.missing)
+    for site, tap in anatomy.taps.items():
+        if site.kind not in kinds:
+            what = tap.info.module.removeprefix(root).split(".")[0] or "head"
+            missing[site.kind] = f"it is a {type(model).__name__}, without {what}"
+    decodes = anatomy.start is not None and any(site.stack == "decoder" for site in taps)
+    return replace(
+        anatomy,
+        start=anatomy.start if decodes else None,
+        causal=anatomy.causal and (decodes or anatomy.start is None),
+        taps={site: replace(tap, info=replace(tap.info, module=path(tap.info.module))) for site, tap in taps.items()},
+        missing=missing,
+        attention={path(name): layer for name, layer in anatomy.attention.items() if there(name)},
+    )
 
 
 def attend(

@@ -135,11 +135,12 @@ def decoder(
     parallel: bool = False,
     capped: bool = False,
     experts: Experts | None = None,
+    head: tuple[str, tuple] | None = None,
     **more: Any,
 ) -> Anatomy:
     """The sites of such a model. rotary: positions turn queries and keys. parallel: attention and MLP both read the stream as
     it comes in. capped: the model does something to the logits after its last product. experts: where some layers have them.
-    more: as Anatomy takes it."""
+    head: module and shape of the logits, where they are not those of the next token. more: as Anatomy takes it."""
     stream = ("b", "t", sizes.width)
     taps: dict[Site, Tap] = {Site("embed"): _out(f"{names.base}.{names.embed}", stream)}
     for layer in range(sizes.layers):
@@ -150,7 +151,7 @@ def decoder(
     final = f"{names.base}.{names.final}"
     taps[Site("final_norm_scale")] = _scale(final, norm)
     taps[Site("final_norm")] = _out(final, stream)
-    taps[Site("logits")] = _out("" if capped else "lm_head", ("b", "t", sizes.vocabulary))
+    taps[Site("logits")] = _out(*(head or ("" if capped else "lm_head", ("b", "t", sizes.vocabulary))))
     attention = {f"{names.base}.{names.layers}.{layer}.{names.attention}": layer for layer in range(sizes.layers)}
     given = {"attend": attend, **more}
     missing = _missing(names, rotary, parallel)

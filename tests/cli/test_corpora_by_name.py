@@ -1,10 +1,12 @@
 """Texts by name on the command line: what each word opens, and that no name of a file can play with the terminal."""
 
 import json
+from types import SimpleNamespace
 
 import pyarrow
 import pyarrow.parquet
 import pytest
+from PIL import Image
 
 from actscope.cli import main
 from actscope.cli._corpus import corpus_named
@@ -40,8 +42,20 @@ def test_a_dataset_of_the_hub_is_named_in_one_word(monkeypatch):
 
 def test_dialogues_are_written_by_the_models_template(tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps({"messages": [{"role": "user", "content": "Hi"}]}))
-    corpus = corpus_named(str(tmp_path), render=lambda messages: f"<{messages[0]['content']}>")
+    model = SimpleNamespace(render=lambda messages: f"<{messages[0]['content']}>")
+    corpus = corpus_named(str(tmp_path), subject=lambda: model)
     assert [document.text for document in corpus.documents()] == ["<Hi>"]
+
+
+def test_images_are_prepared_as_the_models_folder_says(tmp_path):
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    model = SimpleNamespace(preprocessing={"size": 4, "mean": (0.5,) * 3, "std": (0.5,) * 3})
+    (found,) = corpus_named(str(tmp_path), subject=lambda: model).documents()
+    assert found.image.shape == (3, 4, 4) and float(found.image.max()) == -1.0
+    model.preprocessing = None
+    for subject in (None, lambda: model):
+        with pytest.raises(BadInput, match="no model says how"):
+            corpus_named(str(tmp_path / "a.png"), subject=subject)
 
 
 def test_a_name_cannot_recolour_or_move_the_terminal(tmp_path, capsys):

@@ -152,9 +152,25 @@ def test_what_a_model_was_trained_with_is_what_transformers_does(folder, tmp_pat
     (place / "preprocessor_config.json").write_text(json.dumps(CONFIGS[kind]))
     noise(8, 31, 17).save(folder / "a" / "0.png")
     theirs = {"vit": ViTImageProcessorPil, "clip": CLIPImageProcessorPil}[kind](**CONFIGS[kind])
-    settings = preprocessing(place, "model")
+    settings = preprocessing(place)
     assert settings is not None
     for document in images(folder, **settings).documents():
         with Image.open(folder / document.id) as image:
             expected = torch.as_tensor(theirs(image.convert("RGB"), return_tensors="pt")["pixel_values"][0])
         torch.testing.assert_close(document.image, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"do_normalize": False},
+        {"do_rescale": False},
+        {"resample": 1},
+        {"size": {"shortest_edge": 8}},
+        {"size": {"longest_edge": 8}},
+    ],
+)
+def test_what_we_do_not_do_is_not_said_to_be_done(tmp_path, change: dict):
+    assert preprocessing(tmp_path) is None
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(CONFIGS["vit"] | change))
+    assert preprocessing(tmp_path) is None

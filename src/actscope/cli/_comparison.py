@@ -143,7 +143,7 @@ class _Stores:
 
 def _captured(wanted: Wanted, subject: Subject, progress: Callable[[str], Progress]) -> _Stores:
     sites = [wanted.site, *([wanted.write] if wanted.write else [])]
-    corpus = _documents.source(wanted.text, wanted.model, 0, getattr(subject, "render", None))
+    corpus = _documents.source(wanted.text, wanted.model, 0, subject)
     validation = int(wanted.tokens * VALIDATION)
     rows = wanted.tokens + validation + wanted.held
     parts = _documents.divide(corpus, rows, (wanted.tokens + validation) / rows)

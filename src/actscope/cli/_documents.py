@@ -1,14 +1,13 @@
 """Which text the main job reads, and which documents are kept aside to judge on."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from actscope.cli._corpus import corpus_named
 from actscope.core.corpus import Corpus, Document
-from actscope.core.errors import EmptyCorpus
+from actscope.core.errors import BadInput, EmptyCorpus
 from actscope.core.labels import Labels
 from actscope.core.store import Store
 from actscope.core.subject import Subject
@@ -20,10 +19,13 @@ _BUILT_IN = ("pocket", "pocket-mini")
 _REAL = 0.06  # of the built-in text's documents, which is about a quarter of its tokens; the rest is grammar
 
 
-def source(text: Path | None, model: str, seed: int, render: Callable[..., str] | None = None) -> Corpus:
+def source(text: Path | None, model: str, seed: int, subject: Subject | None = None) -> Corpus:
     """The text to read: the reader's own; for the built-in models what they were not trained on; else the standard library."""
     if text is not None:
-        return corpus_named(str(text), render=render)
+        corpus = corpus_named(str(text), subject=None if subject is None else lambda: subject)
+        if (first := next(corpus.documents(), None)) is not None and first.image is not None:
+            raise BadInput(f"{text} holds images; rules are about text. `actscope capture MODEL {text}` reads images.")
+        return corpus
     if model.partition("@")[0] not in _BUILT_IN:
         return standard_library(split="all")
     from actscope.corpora.mixture import mixture

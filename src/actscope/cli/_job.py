@@ -96,7 +96,7 @@ class Job:
 def plan(job: Job) -> dict[str, object]:
     """What `run` would do, without doing it. The model and the text are opened, so that what is missing is said now."""
     subject = load(job.model, device=job.device, dtype=job.dtype)
-    corpus = _documents.source(job.text, job.model, job.seed, subject.render)
+    corpus = _documents.source(job.text, job.model, job.seed, subject)
     site = _site(job, subject)
     return {
         "model": f"{subject.name}, {_parameters(subject):,} parameters",
@@ -120,7 +120,7 @@ def run(job: Job, stages: Stages) -> Report:
     with stages.stage("load the model"):
         subject = load(job.model, device=job.device, dtype=job.dtype)
         site = _site(job, subject)
-        corpus = _documents.source(job.text, job.model, job.seed, subject.render)
+        corpus = _documents.source(job.text, job.model, job.seed, subject)
     with stages.stage("read activations") as progress:
         parts = _documents.divide(corpus, job.fit_rows + job.held_rows, job.fit_rows / (job.fit_rows + job.held_rows))
         store = capture(subject, parts.fit, [site], tokens=job.fit_rows, progress=progress)

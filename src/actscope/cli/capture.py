@@ -1,6 +1,7 @@
 """actscope capture"""
 
 import inspect
+from functools import cache
 from pathlib import Path
 
 __all__ = ["capture"]
@@ -36,8 +37,8 @@ def capture(
     Parameters
     ----------
     model: pocket, a transformers folder or a hub id.
-    corpus: a file (.txt .md .py .jsonl .jsonl.gz .parquet), a folder of them, a dataset of the hub (hf:org/name, or
-        hf:org/name:config@revision), standard-library or grammar. Dialogues are written by the model's own chat template.
+    corpus: a file (.txt .md .py .jsonl .jsonl.gz .parquet .png .jpg .webp .bmp), a folder of them, a dataset of the hub
+        (hf:org/name:config@revision), standard-library or grammar. Dialogues are written by the model's own chat template.
     site: where to read, such as layers.2.resid_post or "layers.*.mlp_out"; may be given several times.
     out: the folder to write, new or begun by the same command.
     column: the field to read of JSON lines, Parquet and datasets: a text, or a list of messages.
@@ -72,11 +73,8 @@ def _do(given: dict) -> None:
     from actscope.cli._corpus import corpus_named
     from actscope.subjects.load import load
 
-    def rendered(messages):
-        return subject.render(messages)
-
-    text = corpus_named(given["corpus"], column=given["column"], split=given["split"], render=rendered)
-    subject = load(given["model"], device=_common.own_device(given["device"]), dtype=given["dtype"])
+    opened = cache(lambda: load(given["model"], device=_common.own_device(given["device"]), dtype=given["dtype"]))
+    text, subject = corpus_named(given["corpus"], column=given["column"], split=given["split"], subject=opened), opened()
     chosen = {name: given[name] for name in ("tokens", "context", "special", "grads", "start")}
     chosen["dtype"] = given["store_dtype"]
     dry = given["dry_run"]

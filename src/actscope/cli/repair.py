@@ -1,5 +1,6 @@
 """actscope repair"""
 
+from functools import cache
 from pathlib import Path
 
 __all__ = ["repair"]
@@ -37,8 +38,8 @@ def repair(
 
     if not (folder / "about.json").is_file():  # no artifact: said before a model is loaded
         artifact.read_manifest(folder)
-    text = corpus_named(corpus, column=column, split=split, render=lambda messages: subject.render(messages))
-    subject = load(model, device=device, dtype=dtype)
+    opened = cache(lambda: load(model, device=device, dtype=dtype))
+    text, subject = corpus_named(corpus, column=column, split=split, subject=opened), opened()
     done = make_again(folder, subject, text, progress=_common.plain_progress("repair"))
     if json:
         return _common.print_json({"path": str(folder), "repaired": done})

@@ -7,6 +7,7 @@ sandbox bounds neither time nor memory. The process can be ended at any moment, 
 """
 
 import atexit
+import contextlib
 import json
 import queue
 import subprocess
@@ -81,13 +82,10 @@ class Renderer:
 
 def _listen(pipe: Any, answers: queue.Queue[str]) -> None:
     """Every line of the process, then an empty one."""
-    try:
+    with contextlib.suppress(ValueError):  # closed under our hands
         for line in pipe:
             answers.put(line)
-    except ValueError:  # closed under our hands
-        pass
-    finally:
-        answers.put("")
+    answers.put("")
 
 
 render = Renderer()

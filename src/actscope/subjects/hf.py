@@ -39,6 +39,10 @@ class HFSubject(HookedSubject):
     The model is put into eval mode and is otherwise left alone. Raises NotAModel for a family without an anatomy.
     """
 
+    preprocessing: Mapping[str, Any] | None = (
+        None  # what it was trained to have done to images, as `corpora.images.images` takes it
+    )
+
     def __init__(self, model: Any, tokenizer: Any = None, name: str = ""):
         family = model.config.model_type
         known = methods.names("subjects.anatomy")

@@ -12,6 +12,7 @@ from actscope.core import files, methods
 from actscope.core.errors import BadInput, MissingExtra, NotAModel, NotFinite, nearest
 from actscope.subjects._classes import classes_of, only_the_head
 from actscope.subjects._folder import Stored, check_memory, inspected
+from actscope.subjects._preprocessing import preprocessing
 from actscope.subjects.hf import HFSubject
 
 __all__ = ["load"]
@@ -48,7 +49,9 @@ def load(name: str | Path, *, device: str = "cpu", dtype: str = "float32", revis
     model = _model(folder, weights, kind, stored, shown, "auto" if target is None else None)
     _check_placed(model, shown)
     _check_finite(model, shown)
-    return HFSubject(model if target is None else model.to(target), _tokenizer(folder, shown), shown)
+    subject = HFSubject(model if target is None else model.to(target), _tokenizer(folder, shown), shown)
+    subject.preprocessing = preprocessing(folder)
+    return subject
 
 
 def _find(name: str, revision: str | None) -> tuple[Path, Path, str]:

@@ -110,7 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", default="", help="only the configurations with this in their name; writes nothing")
     given = parser.parse_args(arguments)
     rows: list[dict] = []
-    with tempfile.TemporaryDirectory(dir=".") as place:
+    Path("runs").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir="runs") as place:
         pythia = Path(place) / "pythia-70m"
         files.write_json(pythia / "config.json", PYTHIA_70M)
         for number, (name, asked) in enumerate(configurations(str(pythia)).items()):

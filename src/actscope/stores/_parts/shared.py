@@ -27,7 +27,7 @@ from actscope.stores._parts.pieces import Piece, Planned, full, prepared, rows_o
 from actscope.stores._parts.running import threads_of
 from actscope.stores._parts.writer import Journal, Writer
 
-_FIRST, _MOST = 16, 1 << 16  # documents of one process in the first round, and in any
+_FIRST, _MOST, _IMAGES = 16, 1 << 16, 256  # documents of one process in the first round, and in any; where they are images
 _SHORT, _LONG = 5.0, 20.0  # seconds; rounds outside grow or shrink
 
 
@@ -77,6 +77,8 @@ class _Rounds:
         self.wanted: int | None = job.settings["tokens"]
         self.source = _Source(job.corpus)
         self.block = _FIRST
+        first = next(job.corpus.documents(job.settings["start"]), None)
+        self.most = _MOST if first is None or first.image is None else _IMAGES  # those of a round are held
 
     def go(self) -> None:
         self.ledger.adopt(self.wanted)
@@ -164,7 +166,7 @@ class _Rounds:
     def _resize(self, seconds: float) -> None:
         """The block of the next round. Rounds of a few seconds waste little where one process waits for another."""
         if seconds < _SHORT:
-            self.block = min(self.block * 2, _MOST)
+            self.block = min(self.block * 2, self.most)
         elif seconds > _LONG:
             self.block = max(self.block // 2, 1)
 

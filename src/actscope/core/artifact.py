@@ -23,6 +23,7 @@ from actscope.core.errors import BadInput, Corrupt
 from actscope.core.site import Port
 
 FORMAT = 1
+_MODEST = 1 << 28  # numbers that a dictionary may have without having stored them: directions drawn anew, say
 _AGAIN = "A store's is made again by `actscope repair FOLDER MODEL CORPUS`, any other by the command that made it."
 _VALUES = (
     "site", "corpus", "labels", "predicate", "intervention", "change", "task", "score", "explanation", "reproduction",
@@ -100,6 +101,16 @@ def open(path: Path | str) -> object:
     """
     path = Path(path)
     manifest = read_manifest(path)
+    try:
+        return _opened(path, manifest)
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError, RuntimeError, RecursionError, MemoryError) as error:
+        raise Corrupt(
+            f"{path / 'manifest.json'} says what this version cannot read ({type(error).__name__}: {str(error):.120}); get it "
+            "again, or open it with the version it was saved by (about.json)."
+        ) from error
+
+
+def _opened(path: Path, manifest: dict) -> object:
     if manifest["kind"] == "fit":
         raise BadInput(f"{path} holds a fit that is not finished; run the command that began it again and it goes on.")
     if manifest["kind"] in ("checkpoint", "trained"):
@@ -107,12 +118,20 @@ def open(path: Path | str) -> object:
     if manifest["kind"] == "store":
         return methods.find("stores", "disk")(path)  # type: ignore[operator]
     if manifest["kind"] == "sweep":
-        return {name: open(files.safe_join(path, name)) for name in manifest["members"]}
+        members = {name: files.safe_join(path, name) for name in manifest["members"]}
+        if path.resolve() in members.values():
+            raise Corrupt(f"{path} names itself among its members; run the command that made it again.")
+        return {name: open(member) for name, member in members.items()}
     tensors: dict[str, Tensor] = {}
     for name, digest in manifest["files"].items():
         tensors.update(files.read_tensors(files.safe_join(path, name), digest))
     if manifest["kind"] == "dictionary":
+        _check_size(path, manifest, sum(tensor.numel() for tensor in tensors.values()))
         return _rebuild(path, manifest, tensors)
+    if manifest["kind"] != "values":
+        raise BadInput(
+            f"{path} holds a {str(manifest['kind']):.40}, which is not opened by itself; `actscope show {path}` tells."
+        )
     return unpack(manifest["value"], tensors)
 
 
@@ -156,6 +175,15 @@ def _describe(dictionary: Dictionary) -> dict:
         "n_latents": dictionary.n_latents,
         "subject": dictionary.subject,
     }
+
+
+def _check_size(path: Path, manifest: dict, held: int) -> None:
+    """A dictionary is made before its tensors are put into it: one that its tensors cannot fill is refused before that."""
+    asked = manifest["n_latents"] * sum(width for _, width in [*manifest["reads"], *manifest["writes"]])
+    if asked > max(_MODEST, 8 * held):
+        raise Corrupt(
+            f"{path} says {manifest['n_latents']:,} latents, {asked:,} numbers; its tensors hold {held:,}. Get it again."
+        )
 
 
 def _rebuild(path: Path, manifest: dict, tensors: Mapping[str, Tensor]) -> Dictionary:

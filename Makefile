@@ -41,7 +41,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: bench-recovery bench-train bench-sweep bench-generator
+bench: bench-recovery bench-train bench-sweep bench-generator bench-generate
 
 bench-recovery: $(READY)
 	$(BIN)/python -m benchmarks.recovery
@@ -55,6 +55,9 @@ bench-generator: $(READY)
 # What `actscope plan` says of five captures and fits, against doing them.
 bench-plan: $(READY)
 	$(BIN)/python -m benchmarks.plan
+
+bench-generate: $(READY)
+	$(BIN)/python -m benchmarks.generate
 
 bench-train: $(READY)
 	$(BIN)/python -m benchmarks.train

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from tests.subjects._families import FAMILIES as EVERY
 from tests.subjects._families import made
 from torch import nn
 
@@ -278,6 +279,45 @@ def counted(subject: HFSubject) -> list[tuple[int, int]]:
         lambda _m, _a, given: seen.append(tuple(given["input_ids"].shape)), with_kwargs=True
     )
     return seen
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", EVERY)
+def test_every_family_generates(name):
+    """cache or not, alone or together, read or not; written where tokens are generated."""
+    subject = HFSubject(made(name), None, name)
+    if not getattr(subject, "causal", True) or any(site.stack for site in subject.sites):
+        with pytest.raises(BadInput, match=f"{name} (sees|reads)"):
+            generate(subject, PROMPTS)
+        return
+    settings = {"tokens": 6, "ends": False}
+    found = generate(subject, PROMPTS, **settings)
+    same(found, generate(subject, padded(PROMPTS, "right"), cache=False, **settings))
+    same(found, _together([generate(subject, [prompt], **settings) for prompt in PROMPTS]))
+    (site,) = (site for site in subject.sites if site.kind == "resid_post" and site.layer == 1)
+    read = generate(subject, PROMPTS, read=[site], **settings)
+    same(found, read)
+    for prompt, ids, acts in zip(read.prompts, read.ids, read.acts, strict=True):
+        assert close(acts[site], subject.run(torch.cat([prompt, ids])[None], read=[site]).acts[site][0])
+    settings |= {"write": [Scale(site, -1.0)], "write_where": "generated"}
+    same(generate(subject, PROMPTS, **settings), generate(subject, PROMPTS, cache=False, **settings))
+
+
+def test_experts_say_which_tokens_they_saw():
+    subject = HFSubject(made("mixtral"), None, "mixtral")
+    site = Site("expert_out", 1, 2)
+    found = generate(subject, PROMPTS, tokens=6, ends=False, read=[site])
+    for prompt, ids, acts, valid in zip(found.prompts, found.ids, found.acts, found.valid, strict=True):
+        run = subject.run(torch.cat([prompt, ids])[None], read=[site])
+        assert torch.equal(valid[site], run.valid[site][0]) and valid[site].any()
+        assert close(acts[site][valid[site]], run.acts[site][0][valid[site]])
+
+
+def test_a_model_that_sees_ahead_does_not_go_on():
+    subject = HFSubject(made("llama"), None, "llama")
+    subject.causal = False
+    with pytest.raises(BadInput, match="llama sees what comes after a token as well"):
+        generate(subject, PROMPTS)
 
 
 def test_rows_that_have_ended_are_not_run_on():

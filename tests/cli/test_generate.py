@@ -52,3 +52,10 @@ def test_json_is_one_document_with_every_token(capsys):
 def test_what_cannot_be_ends_in_one_sentence(capsys, arguments, code, says):
     found, out, err = run(capsys, *arguments)
     assert (found, out) == (code, "") and says in err.replace("\n", " ")
+
+
+def test_asked_to_stop_it_stops_and_says_so(capsys, monkeypatch):
+    asked = iter([False, False, True])
+    monkeypatch.setattr("actscope.subjects.engine.stop_requested", lambda: next(asked))
+    code, out, err = run(capsys, "--prompt", "The", "--tokens", "12")
+    assert (code, out) == (4, "") and "Stopped after 2 tokens of each row; nothing is saved." in err

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from actscope.core.errors import Interrupted
+
 __all__ = ["generate"]
 
 
@@ -54,13 +56,13 @@ def generate(
     coming = Stream(
         subject, rows, tokens=tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, stop=stop or (), ends=ends
     )
-    if json:
-        return _common.print_json(_facts(subject, coming, rows))
     out = _common.console()
-    if len(rows) == 1 and out.is_terminal:
-        _typed(out, coming, rows[0])
-    else:
-        _listed(out, coming, rows)
+    if len(rows) == 1 and out.is_terminal and not json:
+        return _typed(out, coming, rows[0])
+    show = _common.plain_progress("generate")
+    for number, _ in enumerate(coming):
+        show(number, len(rows) * tokens, "tokens")
+    return _common.print_json(_facts(subject, coming, rows)) if json else _listed(out, coming, rows)
 
 
 def _facts(subject: Any, coming: Any, prompts: list[str]) -> dict[str, Any]:
@@ -78,10 +80,16 @@ def _facts(subject: Any, coming: Any, prompts: list[str]) -> dict[str, Any]:
 
 def _typed(out: Any, coming: Any, prompt: str) -> None:
     """One continuation, as it comes."""
-    out.print(prompt, style="dim", end="", markup=False, soft_wrap=True)
-    for token in coming:
-        out.print(token.text, end="", markup=False, soft_wrap=True)
-        out.file.flush()
+    from rich.text import Text
+
+    out.print(Text(prompt, style="dim"), end="", soft_wrap=True)
+    try:
+        for token in coming:
+            out.print(Text(token.text), end="", soft_wrap=True)
+            out.file.flush()
+    except Interrupted:
+        out.print()
+        raise
     found = coming.finish()
     out.print(f"\n\n{_why(found, 0)}", style="dim", markup=False)
 

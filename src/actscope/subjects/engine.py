@@ -13,9 +13,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from actscope.core.errors import BadInput, NotFinite
+from actscope.core.errors import BadInput, Interrupted, NotFinite
 from actscope.core.inputs import Inputs
 from actscope.core.intervention import Intervention, flatten
+from actscope.core.progress import stop_requested
 from actscope.core.site import Site, resolve
 from actscope.core.subject import Subject
 from actscope.subjects._decode import Asked, Cached, Decoding, Rerun, Where
@@ -90,7 +91,7 @@ def generate(
     cache: None takes one where the subject has one. False runs everything again for each token: the same numbers, slowly.
 
     Raises BadInput for prompts that cannot be continued and settings that cannot be, UnknownSite, and NotFinite for logits with
-    NaN, naming row and token.
+    NaN, naming row and token, Interrupted when asked to stop.
     """
     settings: dict[str, Any] = {
         "temperature": temperature,
@@ -166,7 +167,7 @@ class Stream:
             yield Token(row, this.ids[-1], text, this.logprobs[-1], this.stopped)
 
     def finish(self) -> Generated:
-        """Run to the end; everything, what was iterated over included."""
+        """Run to the end; everything, what was iterated over included. After Interrupted, what came until then."""
         for _ in self._coming:
             continue
         rows, decoding, subject = self._rows, self._decoding, self.subject
@@ -187,6 +188,8 @@ class Stream:
         self._check_stops(logits.shape[-1])
         runs_last = bool(decoding.asked.reads("generated"))
         for step in range(max(self._rooms)):
+            if stop_requested():
+                raise Interrupted(f"Stopped after {step} tokens of each row; nothing is saved.")
             ids, logprobs = self._chosen(logits, live, step)
             for row, number, logprob in zip(live, ids.tolist(), logprobs, strict=True):
                 yield row, self._taken(row, number, logprob)

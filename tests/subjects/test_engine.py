@@ -6,6 +6,7 @@ import pytest
 import torch
 from tests.subjects._families import FAMILIES as EVERY
 from tests.subjects._families import made
+from tests.subjects._other_families import made as made_other
 from torch import nn
 
 import actscope as act
@@ -282,14 +283,10 @@ def counted(subject: HFSubject) -> list[tuple[int, int]]:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", [*EVERY, "mamba"])
 def test_every_family_generates(name):
     """cache or not, alone or together, read or not; written where tokens are generated."""
-    subject = HFSubject(made(name), None, name)
-    if not getattr(subject, "causal", True) or any(site.stack for site in subject.sites):
-        with pytest.raises(BadInput, match=f"{name} (sees|reads)"):
-            generate(subject, PROMPTS)
-        return
+    subject = HFSubject(made_other(name) if name == "mamba" else made(name), None, name)
     settings = {"tokens": 6, "ends": False}
     found = generate(subject, PROMPTS, **settings)
     same(found, generate(subject, padded(PROMPTS, "right"), cache=False, **settings))
@@ -312,13 +309,6 @@ def test_experts_say_which_tokens_they_saw():
         assert torch.equal(valid[site], run.valid[site][0])
         assert close(acts[site][valid[site]], run.acts[site][0][valid[site]])
     assert any(valid[site].any() for valid in found.valid)
-
-
-def test_a_model_that_sees_ahead_does_not_go_on():
-    subject = HFSubject(made("llama"), None, "llama")
-    subject.causal = False
-    with pytest.raises(BadInput, match="llama sees what comes after a token as well"):
-        generate(subject, PROMPTS)
 
 
 def test_rows_that_have_ended_are_not_run_on():

@@ -135,7 +135,6 @@ class Stream:
             raise BadInput(f"tokens={tokens!r}; expected how many to generate at most, 1 or more.")
         if type(seed) is not int:
             raise BadInput(f"seed={seed!r}; expected a whole number.")
-        _goes_on(subject)
         self._sampling = Sampling(temperature, top_k, top_p)
         self.subject = subject
         self._tokens = tokens
@@ -291,19 +290,6 @@ def _asked(subject: Subject, read: Any, read_where: Any, write: Iterable[Any], w
     for item in items:
         resolve(item.site, subject.sites, subject.missing)
     return Asked(tuple(resolve(read, subject.sites, subject.missing)), read_where, items, write_where)
-
-
-def _goes_on(subject: Subject) -> None:
-    """Raises BadInput for a subject that does not predict what comes after its input."""
-    if not getattr(subject, "causal", True):
-        raise BadInput(
-            f"{subject.name} sees what comes after a token as well, so it does not go on from a text; read it instead."
-        )
-    if any(site.stack == "decoder" for site in subject.sites):
-        raise BadInput(
-            f"{subject.name} reads a text in one stack and writes in another; expected one that goes on from its input. "
-            "Run its decoder with Inputs(ids=..., decoder=...)."
-        )
 
 
 def _decoding(subject: Subject, inputs: Inputs, asked: Asked, cache: bool | None) -> Decoding:

@@ -170,11 +170,11 @@ def not_routed(subject, monkeypatch):
 
 def left(subject, monkeypatch):
     @contextlib.contextmanager
-    def forward(module, forward):
-        vars(module)["forward"] = forward
+    def standing_in(module, method, function):
+        vars(module)[method] = function
         yield
 
-    monkeypatch.setattr(_experts, "_forward", forward)
+    monkeypatch.setattr(_experts, "standing_in", standing_in)
 
 
 EXPERT_FAULTS = {

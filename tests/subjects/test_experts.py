@@ -150,14 +150,21 @@ class RunsAnother:
     reads: tuple[Site, ...] = ()
 
     def __call__(self, x, context):
-        inner = self.subject.run(IDS, read=["layers.2.router", "layers.2.router_weight"]).acts
-        assert inner[Site("router", 2)].shape == (2, 13, 6)
+        inner = self.subject.run(IDS, read=["layers.2.attn_out", "logits"])
+        assert inner.logits.shape == (2, 13, 300)
+        again = self.subject.run(IDS, read=[self.site]).acts[self.site]
+        torch.testing.assert_close(again, x, rtol=1e-5, atol=1e-5)
         return x
 
 
-@pytest.mark.parametrize("kind", ["router", "router_weight", "expert_out"])
-def test_a_run_inside_a_run_is_apart(subject, kind):
-    site = Site(kind, 2)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("mixtral", "router"), ("mixtral", "router_weight"), ("mixtral", "expert_out"), ("llama", "attn_pattern")]
+    + [("gptj", "attn_scores"), ("llama", "mlp_out")],
+)
+def test_a_run_inside_a_run_is_apart(name, kind):
+    """Whatever stands in the open in the pass outside."""
+    subject, site = HFSubject(made(name)), Site(kind, 2)
     plain = subject.run(IDS, read=[site, "logits"])
     nested = subject.run(IDS, read=[site, "logits"], write=[RunsAnother(site, subject)])
     torch.testing.assert_close(nested.logits, plain.logits, rtol=1e-5, atol=1e-5)

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from actscope.subjects._hooks import Pass, Place, running
+from actscope.subjects._hooks import Pass, Place, running, standing_in
 from actscope.subjects._taps import Parts, Value
 
 
@@ -26,22 +26,8 @@ def experts_in_the_open(this: Pass, places: Iterable[Place], modules: Mapping[st
     opened = {path: wrappers[side] for path, side in places if side in wrappers}
     with contextlib.ExitStack() as stack:
         for path, wrapper in opened.items():
-            stack.enter_context(_forward(modules[path], wrapper(this, path, modules[path])))
+            stack.enter_context(standing_in(modules[path], "forward", wrapper(this, path, modules[path])))
         yield
-
-
-@contextlib.contextmanager
-def _forward(module: nn.Module, forward: Callable) -> Iterator[None]:
-    """Inside, the module runs `forward`."""
-    own = vars(module).get("forward")
-    vars(module)["forward"] = forward
-    try:
-        yield
-    finally:
-        if own is None:
-            del vars(module)["forward"]
-        else:
-            vars(module)["forward"] = own
 
 
 def _open_router(this: Pass, path: str, module: nn.Module) -> Callable:

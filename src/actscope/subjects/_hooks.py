@@ -162,6 +162,20 @@ def running() -> Pass | None:
     return getattr(_running, "current", None)
 
 
+@contextlib.contextmanager
+def standing_in(module: nn.Module, method: str, function: Callable) -> Iterator[None]:
+    """Inside, `function` is what the module has as this method."""
+    own = vars(module).get(method)
+    vars(module)[method] = function
+    try:
+        yield
+    finally:
+        if own is None:
+            del vars(module)[method]
+        else:
+            vars(module)[method] = own
+
+
 def _before(this: Pass, place: Place) -> Callable:
     def hook(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         if running() is not this:  # a run inside an intervention, on the same modules

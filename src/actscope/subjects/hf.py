@@ -6,7 +6,7 @@ Letters: b batch, t tokens.
 import contextlib
 import functools
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from actscope.subjects._clone import hash_weights
 from actscope.subjects._experts import experts_in_the_open
 from actscope.subjects._given import check, prepared_images, started, told
 from actscope.subjects._hooked import LOGITS, HookedSubject, Planned
-from actscope.subjects._hooks import Pass, Place, running
+from actscope.subjects._hooks import Pass, Place, running, standing_in
 from actscope.subjects._layout import Layout, layout
 from actscope.subjects._rendering import render as rendered
 from actscope.subjects._text import Text
@@ -42,6 +42,7 @@ class HFSubject(HookedSubject):
     preprocessing: Mapping[str, Any] | None = (
         None  # what it was trained to have done to images, as `corpora.images.images` takes it
     )
+    _open = False  # attention runs in the open: also in a run that an intervention of the pass makes
 
     def __init__(self, model: Any, tokenizer: Any = None, name: str = ""):
         family = model.config.model_type
@@ -151,8 +152,8 @@ class HFSubject(HookedSubject):
         if logits_asked:
             this.stops = False
         last = decoding and self.taps[LOGITS].place not in plan
-        quick = decoding and not plan and not grad and not self._remakes
-        inside = [path for path, side in plan if side not in ("in", "out")]
+        inside = any(side not in ("in", "out") for _, side in plan) or self._open
+        quick = decoding and not plan and not grad and not self._remakes and not inside
         with torch.inference_mode() if quick else self._opened(this, past, plan) if inside else contextlib.nullcontext():
             output = self._forward(this, lambda: self._call(this, inputs, tokens, laid, past, whole=whole, last=last))
         logits = output.logits if logits_asked and LOGITS in self.taps else None
@@ -237,12 +238,12 @@ class HFSubject(HookedSubject):
     def _attention(self, this: Pass, past: Any, plan: Planned) -> Iterator[None]:
         """Inside, attention runs in the open where a site inside it is read or written."""
         inside = {path for path, side in plan if side not in ("in", "out") and path in self.anatomy.attention}
-        if not inside:
-            yield
-            return
-        if self.anatomy.method:
+        if inside and self.anatomy.method:
             with self._own_attention(this, past, inside):
                 yield
+            return
+        if not inside and not self._open:
+            yield
             return
         _register()
         configs: dict[int, Any] = {
@@ -254,11 +255,13 @@ class HFSubject(HookedSubject):
         this.attend = lambda module, *args, **kwargs: self._attend(
             this, past, paths.get(id(module), ""), module, *args, **kwargs
         )
+        outer, self._open = self._open, True
         try:
             for config in configs.values():
                 config._attn_implementation = _ATTENTION
             yield
         finally:
+            self._open = outer
             for key, config in configs.items():
                 config._attn_implementation = originals[key]
 
@@ -266,14 +269,13 @@ class HFSubject(HookedSubject):
     def _own_attention(self, this: Pass, past: Any, inside: set[str]) -> Iterator[None]:
         """The same for a family whose attention is a method of its modules."""
         method = self.anatomy.method
-        for path in inside:
-            module = self.modules[path]
-            vars(module)[method] = functools.partial(self._attend, this, past, path, module)
-        try:
-            yield
-        finally:
+        with contextlib.ExitStack() as stack:
             for path in inside:
-                del vars(self.modules[path])[method]
+                module = self.modules[path]
+                opened = functools.partial(self._attend, this, past, path, module)
+                native = getattr(module, method)
+                stack.enter_context(standing_in(module, method, _within(this, opened, native)))
+            yield
 
     def _attend(
         self, this: Pass, past: Any, path: str, module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None,
@@ -329,6 +331,11 @@ def _rooted(embeddings: Sequence[torch.nn.Module]) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _within(this: Pass, opened: Callable, native: Callable) -> Callable:
+    """`opened` while this pass runs, `native` in a run that an intervention of it makes."""
+    return lambda *args, **given: (opened if running() is this else native)(*args, **given)
 
 
 def _new_cache() -> Any:

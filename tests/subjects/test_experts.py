@@ -7,13 +7,15 @@ import torch
 from tests.subjects._families import made
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from transformers import MixtralConfig, MixtralForCausalLM
 
-from actscope.core.errors import BadInput, UnknownSite
+from actscope.core.errors import BadInput, EmptyCorpus, UnknownSite
 from actscope.core.intervention import Mean, Replace, Scale, Zero
 from actscope.core.site import Port, Site
 from actscope.corpora.texts import texts
 from actscope.stores.capture import capture
 from actscope.subjects.hf import HFSubject
+from actscope.subjects.verify import verify
 
 IDS = torch.randint(0, 300, (2, 13), generator=torch.Generator().manual_seed(4))
 
@@ -238,3 +240,41 @@ def test_a_store_keeps_the_rows_an_expert_saw_and_their_places(tokenizer):
     assert 0 < len(where) < sum(len(subject.prepare([text]).ids[0]) - 1 for text in listed)
     torch.testing.assert_close(rows.acts[Port(site)], torch.cat(expected), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(by_hand(subject.model, 1, 2, rows.acts[Port(Site("mlp_in", 1))]), rows.acts[Port(site)])
+
+
+def test_an_expert_that_too_few_tokens_chose_is_said(tokenizer):
+    subject = HFSubject(made("mixtral"), tokenizer)
+    with pytest.raises(EmptyCorpus, match=r"tokens that chose layers.1.expert_out\[2\]; expected at least one context of 48"):
+        capture(subject, texts(["the cat sat on the mat", "a dog"]), ["layers.1.expert_out[2]"])
+
+
+def test_units_without_a_row_are_passed_over(tokenizer, monkeypatch, tmp_path):
+    """Where an expert is chosen in some work units only, its store holds those rows, in memory and on disk."""
+    monkeypatch.setattr("actscope.stores.capture.UNIT", 8)
+    subject = HFSubject(made("mixtral"), tokenizer)
+    listed = ["the cat", "a", "sat on the mat", "zebra 12"]
+    weight = Site("router_weight", 1)
+    chosen = torch.stack(
+        [(subject.run(subject.prepare([text]), read=[weight]).acts[weight][0, 1:] != 0).sum(0) for text in listed]
+    )
+    expert = int(((chosen == 0).any(0) * chosen.sum(0)).argmax())  # one that some texts never reach
+    site, rows = Site("expert_out", 1, expert), int(chosen[:, expert].sum())
+    assert rows and not bool(chosen[:, expert].all())
+    store = capture(subject, texts(listed * 12), [site], context=4, out=tmp_path / "acts")
+    assert len(store) == len(capture(subject, texts(listed * 12), [site], context=4)) == 12 * rows
+    found = store.rows(torch.arange(len(store)), [site])
+    assert bool((found.acts[Port(site)] != 0).any(1).all())
+    assert [int((found.where[:, 0] == number).sum()) for number in range(48)] == chosen[:, expert].tolist() * 12
+
+
+def test_every_site_of_a_mixture_is_shown_to_be_right():
+    config = MixtralConfig(
+        vocab_size=53, hidden_size=24, num_hidden_layers=1, num_attention_heads=3, num_key_value_heads=3, intermediate_size=20,
+        max_position_embeddings=32, num_local_experts=5, num_experts_per_tok=3, sliding_window=None,
+    )  # fmt: skip
+    model = MixtralForCausalLM(config)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(parameter.numel()))
+    found = {one.site.kind: one for one in verify(HFSubject(model.requires_grad_(False)))}
+    assert all(one.holds for one in found.values())
+    assert {measure.check for measure in found["expert_out"].measures} >= {"experts_sum_to_the_mlps_output"}

@@ -10,7 +10,7 @@ from torch import Tensor
 from actscope.core.corpus import Corpus
 from actscope.core.errors import EmptyCorpus, Interrupted
 from actscope.core.progress import Progress, stop_requested
-from actscope.core.site import Site
+from actscope.core.site import EXPERT_KINDS, Site
 from actscope.core.subject import Subject
 from actscope.stores._parts.manifest import measured
 from actscope.stores._parts.order import Part
@@ -65,8 +65,10 @@ class Job:
     def refuse_little(self, rows: int, ended: bool) -> None:
         """The first unit holds less than a context only when the corpus ends with it."""
         if ended and self.is_little(rows):
+            experts = [site for site in self.sites if site.kind in EXPERT_KINDS and site.part is not None]
+            chose = f" that chose {' and '.join(map(str, experts))}" if experts else ""
             raise EmptyCorpus(
-                f"{self.corpus.name} gives {rows} tokens; expected at least one context of {self.settings['context']}. "
+                f"{self.corpus.name} gives {rows} tokens{chose}; expected at least one context of {self.settings['context']}. "
                 "Give more text, or a smaller context=."
             )
 

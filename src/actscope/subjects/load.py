@@ -20,7 +20,7 @@ __all__ = ["load"]
 BUILT_IN = ("pocket", "pocket-mini")
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt"]
+_PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 
 def load(name: str | Path, *, device: str = "cpu", dtype: str = "float32", revision: str | None = None) -> HFSubject:

@@ -112,6 +112,8 @@ def _model(folder: Path, weights: Path, dtype: torch.dtype, stored: Stored, show
     bar, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # what weights lack is told below
+    model: Any = None
+    lacking: list[str] = []
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         for kind in (kinds := classes_of(config, shown)):

@@ -62,6 +62,11 @@ def test_bytes_are_those_of_the_capture_and_the_fit(tmp_path, grads):
     assert planned.capture.seconds > 0 and planned.fit.seconds > 0 and planned.capture.price is None
 
 
+def test_gradients_take_the_whole_model(model):
+    asked = {"site": "layers.1.mlp_out", "tokens": 1000, "latents": 64}
+    assert costs._Shape(Asked(model, **asked)).needed == 2 and costs._Shape(Asked(model, grads=True, **asked)).needed == 4
+
+
 def test_more_rows_take_longer_and_more_room_in_proportion(tmp_path):
     few, many = (
         costs.costs(Asked("pocket-mini", "layers.0.mlp_out", tokens=n, latents=64, k=4), CORPUS, near=tmp_path)

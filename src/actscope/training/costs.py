@@ -135,7 +135,8 @@ class _Shape:
             self.width //= next(size for size in whole.sites[self.site.whole].shape if isinstance(size, int))
         config = whole.model.config
         self.layers: int = config.num_hidden_layers
-        self.needed = self.layers if self.site.layer is None else self.site.layer + 1
+        whole_run = self.site.layer is None or asked.grads  # a gradient comes from the loss, behind all layers
+        self.needed = self.layers if whole_run else self.site.layer + 1  # type: ignore[operator]
         self.context = asked.context or whole.context
         self.vocabulary: int = config.vocab_size
         self.hidden: int = config.hidden_size

@@ -26,8 +26,10 @@ def value_of(record: Mapping, column: str, where: str) -> str | list[Message]:
     if value is None:
         return ""
     if isinstance(value, str):
-        if any("\ud800" <= letter <= "\udfff" for letter in value):
-            raise BadInput(f"{where}: the text holds half a surrogate pair; expected valid Unicode.")
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise BadInput(f"{where}: the text holds half a surrogate pair; expected valid Unicode.") from error
         return value
     if isinstance(value, list | tuple):
         return [_message(message, where) for message in value]

@@ -25,6 +25,7 @@ def capture(
     device: str = "cpu",
     dtype: str = "float32",
     store_dtype: str | None = None,
+    sinks: bool = False,
     dry_run: bool = False,
     sbatch: str | None = None,
     json: bool = False,
@@ -53,7 +54,9 @@ def capture(
     device: "cpu", "cuda"...; "auto" spreads one model over all accelerators.
     dtype: of the model, and so of the rows unless store_dtype says otherwise.
     store_dtype: how the rows are kept: float32, bfloat16, float16 or int8; read back as float32.
-    dry_run: say how many rows and bytes it would write, and write nothing.
+    sinks: keep rows that are immense among the others (attention sinks) among them; else they are set apart.
+    dry_run: say how many rows and bytes it would write, and the time and memory it would take from a few units run, and write
+        nothing.
     sbatch: print a script for Slurm instead, such as nodes=2,gpus=4,time=12:00:00 (and partition=, account=, cpus=, mem=).
     json: print one JSON document and nothing else.
     """
@@ -75,14 +78,13 @@ def _do(given: dict) -> None:
 
     opened = cache(lambda: load(given["model"], device=_common.own_device(given["device"]), dtype=given["dtype"]))
     text, subject = corpus_named(given["corpus"], column=given["column"], split=given["split"], subject=opened), opened()
-    chosen = {name: given[name] for name in ("tokens", "context", "special", "grads", "start")}
+    chosen = {name: given[name] for name in ("tokens", "context", "packed", "special", "grads", "start", "threads")}
     chosen["dtype"] = given["store_dtype"]
     dry = given["dry_run"]
     if dry:
         facts = _predicted(subject, text, given["site"], given["out"] or Path(), chosen)
     else:
-        more = {"packed": given["packed"], "threads": given["threads"]}
-        facts = _captured(subject, text, given["site"], given["out"], {**chosen, **more})
+        facts = _captured(subject, text, given["site"], given["out"], {**chosen, "sinks": given["sinks"]})
     if given["json"]:
         return _common.print_json(facts)
     _print("would write" if dry else "captured", facts, given["tokens"])
@@ -93,10 +95,12 @@ def _predicted(subject, text, sites: list[str], out: Path, chosen: dict) -> dict
 
     from actscope.stores.predict import predict
 
-    plan = predict(subject, text, sites, **chosen)
+    plan = predict(subject, text, sites, measure=True, **chosen)
     near = out.absolute()
     free = shutil.disk_usage(next(path for path in (near, *near.parents) if path.exists())).free
-    return {"rows": plan.rows, "documents": plan.documents, "units": plan.units, "bytes": plan.bytes, "free": free}
+    assert plan.seconds is not None
+    facts = {"rows": plan.rows, "documents": plan.documents, "units": plan.units, "bytes": plan.bytes, "free": free}
+    return {**facts, "seconds": round(plan.seconds, 2), "memory": plan.memory}
 
 
 def _captured(subject, text, sites: list[str], out, chosen: dict) -> dict:
@@ -113,6 +117,7 @@ def _captured(subject, text, sites: list[str], out, chosen: dict) -> dict:
         "bytes": sum(path.stat().st_size for path in out.glob("unit-*")),
         "ports": {str(port): width for port, width in store.ports.items()},
         "content": store.content,
+        "alarms": [str(alarm) for alarm in store.alarms],
         "seconds": round(time.monotonic() - started, 2),
     }
 
@@ -125,13 +130,17 @@ def _print(what: str, facts: dict, tokens: int | None) -> None:
 
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in facts.items():
-        if name in ("bytes", "free"):
+        if name == "alarms":
+            continue
+        if name in ("bytes", "free", "memory"):
             value = f"{value / 2**20:,.1f} MiB"
         elif isinstance(value, dict):
             value = ", ".join(f"{port} ({width})" for port, width in value.items())
         table.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
     _common.console().print(what)
     _common.console().print(table)
+    for alarm in facts.get("alarms", ()):
+        _common.console().print(alarm, markup=False)
     if tokens is not None and facts["rows"] < tokens:
         _common.console().print(f"The text ended before the {tokens:,} rows asked for.")
     if "out" in facts:

@@ -43,6 +43,8 @@ def _facts(path: Path) -> dict:
             "documents": manifest["cursor"] - settings["start"],
             "shards": len(manifest["units"]),
         }
+        if apart := sum(unit.get("apart", 0) for unit in manifest["units"]):
+            facts["rows set apart"] = apart
         facts["ports"] = dict(settings["ports"])
         facts["settings"] = {key: settings[key] for key in ("context", "packed", "special", "start", "tokens", "threads")}
     elif manifest["kind"] == "dictionary":

@@ -40,6 +40,7 @@ def capture(
     special: bool = False,
     grads: bool = False,
     dtype: str | None = None,
+    sinks: bool = False,
     start: int = 0,
     threads: int | None = None,
     progress: Progress = quiet,
@@ -53,20 +54,22 @@ def capture(
     rows. `grads` keeps beside every row the gradient of the model's next-token loss there
     (nats, summed over the tokens of the sequence that text follows), at one backward pass a run and twice the room. `dtype`
     is how rows are kept: float32, bfloat16, float16 or int8 (with a scale a row), all read back as float32; as the subject
-    gives them when left out. Gradients always are as it gives them. `start` skips that many documents. The same call after
-    an interruption goes on where it stopped; a finished one returns its store.
+    gives them when left out. Gradients always are as it gives them. Rows over 20 times as long as the middle one at a site
+    (attention sinks and the like) are set apart: `store.alarms` says what they are, `store.apart(ports)` gives them, and
+    nothing else reads them; `sinks` keeps them among the others. `start` skips that many documents. The same call after an
+    interruption goes on where it stopped; a finished one returns its store.
     threads: of torch while it runs, those it has when left out, and those it began with on resume.
 
     Under torchrun every process calls this alike, and they share out the units; the store is the one that a process by itself
     writes with as many `threads`, and any number of processes goes on where others stopped. In memory each has all of it.
 
     Raises UnknownSite; EmptyCorpus for fewer rows than one context; NotFinite naming document and site, also for a number that
-    float16 cannot hold; BadInput when `out` holds a capture with other settings or is being written; WrongSubject; DiskFull;
-    Interrupted.
+    float16 cannot hold; BadInput for a site that is zero everywhere, and when `out` holds a capture with other settings or is
+    being written; WrongSubject; DiskFull; Interrupted.
     """
     names, settings = asked(
         subject, corpus, sites, unit=UNIT, tokens=tokens, context=context, packed=packed, special=special, grads=grads,
-        dtype=dtype, start=start, threads=threads,
+        dtype=dtype, sinks=sinks, start=start, threads=threads,
     )  # fmt: skip
     job = Job(subject, corpus, names, settings, progress)
     if out is None:

@@ -1,27 +1,42 @@
-"""What a capture would hold, without running it."""
+"""What a capture would hold and cost, without writing anything."""
 
+import os
+import resource
+import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from torch import Tensor
+
+from actscope.core import files
 from actscope.core.corpus import Corpus
-from actscope.core.site import Site, resolve
+from actscope.core.site import Site
 from actscope.core.subject import Subject
 from actscope.stores._parts import formats
-from actscope.stores._parts.pieces import planned, rows_of, sample
-from actscope.stores._parts.running import probe, sequences
+from actscope.stores._parts.asked import asked
+from actscope.stores._parts.manifest import measured, named
+from actscope.stores._parts.pieces import Planned, layout, planned, rows_of, sample
+from actscope.stores._parts.running import probe, run_unit, sequences, tensors_of, threads_of
 from actscope.stores.capture import UNIT
 
 __all__ = ["predict"]
 
+_MEASURED = 3  # units run for the clock
+_BEHIND = 4  # units in memory at most beside the one that runs: waiting, being written, and as the bytes of a file
+
 
 @dataclass(frozen=True)
 class Prediction:
-    """Sizes of a capture on disk, to within a hundredth."""
+    """rows, documents, units, bytes on disk to within a hundredth. seconds and memory (bytes, the most the process holds, what
+    it holds already included) of one process on this machine as busy as it is now; None unless measured."""
 
     rows: int
     documents: int
     units: int
     bytes: int
+    seconds: float | None = None
+    memory: int | None = None
 
 
 def predict(
@@ -31,23 +46,93 @@ def predict(
     *,
     tokens: int | None = None,
     context: int | None = None,
+    packed: bool = False,
     special: bool = False,
     grads: bool = False,
     dtype: str | None = None,
     start: int = 0,
+    threads: int | None = None,
+    measure: bool = False,
 ) -> Prediction:
     """Tokenize what `capture` with these settings would read, and count; sites that not every token reaches count as if all
-    did."""
-    found = probe(subject, resolve(sites, subject.sites, subject.missing), sample(subject, corpus))
-    formats.known(dtype)
-    acts = sum(formats.bytes_of(width, dtype, own) for width, own in found.values())
-    beside = sum(width * own.itemsize for width, own in found.values()) if grads else 0
+    did, and rows that would be set apart as rows. measure: also run the first units, nothing written, and say what time and
+    memory a capture to disk takes.
+
+    Raises what `capture` does when asked for what cannot be.
+    """
+    names, settings = asked(
+        subject, corpus, sites, unit=UNIT, tokens=tokens, context=context, packed=packed, special=special, grads=grads,
+        dtype=dtype, sinks=True, start=start, threads=threads,
+    )  # fmt: skip
+    found = probe(subject, names, sample(subject, corpus)).values()
+    acts = sum(formats.bytes_of(width, dtype, own) for width, own in found)
+    beside = sum(width * own.itemsize for width, own in found) if grads else 0
     per_row = acts + beside + 20 + special  # and its place, token and role
+    clock = _Clock(subject, names, settings)
     rows = documents = units = size = 0
-    for unit in planned(subject, corpus, start, context or subject.context, UNIT):
+    context = int(str(settings["context"]))
+    began = time.perf_counter()
+    for unit in planned(subject, corpus, start, context, UNIT):
         rows += (here := sum(int(rows_of(piece, special).sum()) for piece in unit.pieces))
         size += here * per_row + sum(x.numel() * x.element_size() for x in sequences(unit).values()) + 1024
         documents, units = documents + len(unit.names), units + 1
+        if measure:
+            clock.see(unit)
         if tokens is not None and rows >= tokens:
             break
-    return Prediction(rows, documents, units, size)
+    if not measure:
+        return Prediction(rows, documents, units, size)
+    tokenizing = time.perf_counter() - began - clock.spent
+    return Prediction(rows, documents, units, size, clock.seconds(size) + tokenizing, _peak() + _BEHIND * size // max(units, 1))
+
+
+class _Clock:
+    """Runs the first units as a capture does, and knows from them how long all take that it is shown."""
+
+    def __init__(self, subject: Subject, names: list[Site], settings: dict[str, object]):
+        self.subject, self.names, self.settings = subject, names, settings
+        self.spent = 0.0  # by itself
+        self.seen = 0  # units run
+        self.tokens = 0  # of all units, padding included
+        self.running, self.writing = [0.0, 0], [0.0, 0]  # seconds, and for how many tokens and bytes
+
+    def see(self, unit: Planned) -> None:
+        began = time.perf_counter()
+        laid = _laid(unit, self.settings)
+        self.tokens += laid
+        if self.running[1] == 0 and laid:
+            self._run(unit)  # what a first run takes longer is paid once
+        if laid and self.seen < _MEASURED:
+            self.seen += 1
+            at = time.perf_counter()
+            tensors = self._run(unit)
+            self.running = [self.running[0] + time.perf_counter() - at, self.running[1] + laid]
+            at = time.perf_counter()
+            _, data = named(0, measured(tensors, unit.first, unit.next), tensors)
+            files.sha256(data)  # as it is read back
+            self.writing = [self.writing[0] + time.perf_counter() - at, self.writing[1] + len(data)]
+        self.spent += time.perf_counter() - began
+
+    def seconds(self, size: int) -> float:
+        """Of running all units and writing so many bytes. Files are written beside the runs where a core is free for it."""
+        run = self.running[0] / max(self.running[1], 1) * self.tokens
+        write = self.writing[0] / max(self.writing[1], 1) * size
+        beside = int(str(self.settings["threads"])) < (os.cpu_count() or 1)
+        return max(run, write) if beside else run + write
+
+    def _run(self, unit: Planned) -> dict[str, Tensor]:
+        with threads_of(int(str(self.settings["threads"]))):
+            rows, words = run_unit(self.subject, unit, self.names, self.settings)
+            return tensors_of(unit, self.settings, rows, words, {})
+
+
+def _laid(unit: Planned, settings: dict[str, object]) -> int:
+    """Tokens of a unit's runs, padding included."""
+    pieces = unit.pieces
+    batches = layout(pieces, int(str(settings["context"])), bool(settings["packed"]))
+    return sum(len(batch) * max(sum(len(pieces[i]) for i in row) for row in batch) for batch in batches)
+
+
+def _peak() -> int:
+    """The most bytes that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -44,7 +44,8 @@ class _SideBySide:
             if own[0].shape != ids.shape or not torch.equal(own[0], ids) or not torch.equal(own[1], where):
                 raise BadInput(
                     f"The store {alias!r} ({len(store):,} rows) does not hold the tokens of {next(iter(self.stores))!r} "
-                    f"({len(self):,} rows); capture both from one corpus with the same settings, by models of one tokenizer."
+                    f"({len(self):,} rows); capture both from one corpus with the same settings, by models of one tokenizer, "
+                    "and with sinks=True where one of them sets rows apart."
                 )
         self.ports = {
             Port(port.site, alias): width for alias, store in self.stores.items() for port, width in store.ports.items()

@@ -25,6 +25,7 @@ def asked(
     special: bool,
     grads: bool,
     dtype: str | None,
+    sinks: bool,
     start: int,
     threads: int | None,
 ) -> tuple[list[Site], dict[str, object]]:
@@ -50,6 +51,7 @@ def asked(
         **({"grads": True} if grads else {}),
         **({"roles": True} if special else {}),
         **({} if dtype is None else {"dtype": dtype}),
+        **({"sinks": True} if sinks else {}),
     }
 
 

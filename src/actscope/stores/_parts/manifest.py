@@ -21,6 +21,7 @@ def named(number: int, part: Part, tensors: Mapping[str, Tensor]) -> tuple[dict[
         "rows": part.rows,
         "bytes": part.bytes,
         "documents": [part.first, part.next],
+        **({"apart": part.apart} if part.apart else {}),
     }
     return entry, data
 
@@ -57,7 +58,7 @@ def hashed(manifest: Mapping) -> tuple[list[dict], dict[int, dict]]:
 
 
 def part_of(entry: Mapping) -> Part:
-    return Part(entry["rows"], entry["bytes"], *entry["documents"])
+    return Part(entry["rows"], entry["bytes"], *entry["documents"], entry.get("apart", 0))
 
 
 def described(settings: Mapping) -> tuple[dict[Port, int], dict[str, str]]:
@@ -71,4 +72,4 @@ def described(settings: Mapping) -> tuple[dict[Port, int], dict[str, str]]:
 def measured(tensors: Mapping[str, Tensor], first: int, following: int) -> Part:
     """What is known of a unit once it has run. Bytes are those of its rows."""
     size = sum(x.numel() * x.element_size() for name, x in tensors.items() if name.startswith(("acts.", "scale.", "grads.")))
-    return Part(len(tensors["where"]), size, first, following)
+    return Part(len(tensors["where"]), size, first, following, len(tensors.get("apart.where", ())))

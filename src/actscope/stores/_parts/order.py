@@ -28,12 +28,18 @@ class Part:
     bytes: int
     first: int  # its first document
     next: int  # the document after its last
+    apart: int = 0  # rows set apart, which are not among `rows`
 
 
-def order(parts: Sequence[Part], seed: int | None, skip: int, buffer: int) -> Iterator[Int[Tensor, " n"]]:
-    """Row numbers of one pass, without its first `skip`, in long runs: of a part, or of a buffer's worth."""
+def order(
+    parts: Sequence[Part], seed: int | None, skip: int, buffer: int, *, whole: bool = False
+) -> Iterator[Int[Tensor, " n"]]:
+    """Row numbers of one pass, without its first `skip`, in long runs: of a part, or of a buffer's worth. whole: parts are
+    mixed whole, for readers to whom a row costs what its part costs."""
     starts = torch.tensor([0, *(part.rows for part in parts)]).cumsum(0)
-    runs = zip(starts.tolist(), starts[1:].tolist(), strict=False) if seed is None else _mixed(parts, starts, seed, buffer)
+    runs = (
+        zip(starts.tolist(), starts[1:].tolist(), strict=False) if seed is None else _mixed(parts, starts, seed, buffer, whole)
+    )
     for number, run in enumerate(runs):
         rows = run[1] - run[0] if isinstance(run, tuple) else int(run.rows)
         if skip >= rows:
@@ -63,16 +69,16 @@ class _Spans:
         return torch.arange(self.rows) + torch.repeat_interleave(self.first - before, self.length)
 
 
-def _mixed(parts: Sequence[Part], starts: Tensor, seed: int, buffer: int) -> Iterator[_Spans]:
+def _mixed(parts: Sequence[Part], starts: Tensor, seed: int, buffer: int, whole: bool) -> Iterator[_Spans]:
     """What is mixed at a time."""
     size = sum(part.bytes for part in parts)
     rows = starts.diff()
     if size <= buffer:
-        whole = torch.randperm(len(parts), generator=generator(seed, -1))
+        every = torch.randperm(len(parts), generator=generator(seed, -1))
         if len(parts):
-            yield _Spans(starts[whole], rows[whole])
+            yield _Spans(starts[every], rows[every])
         return
-    chunk = max(1, CHUNK * int(starts[-1]) // size)
+    chunk = int(rows.max()) if whole else max(1, CHUNK * int(starts[-1]) // size)
     counts = (rows + chunk - 1) // chunk
     number = torch.arange(int(counts.sum())) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
     first = torch.repeat_interleave(starts[:-1], counts) + number * chunk

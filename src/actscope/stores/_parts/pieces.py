@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from actscope.core.corpus import Corpus, Document
-from actscope.core.errors import BadInput
+from actscope.core.errors import BadInput, EmptyCorpus
 from actscope.core.inputs import SPECIAL, TEXT, Inputs
 from actscope.core.subject import Subject
 
@@ -59,6 +59,11 @@ def cut(number: int, ids: Int[Tensor, " t"], roles: Int[Tensor, " t"], put: Bool
     before, end = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (len(ids), len(ids))
     after = len(ids) - end
     room = context - before - after
+    if not len(inside):
+        raise EmptyCorpus(
+            f"All {len(ids):,} tokens of document number {number} are special, and it is longer than a context of {context}: "
+            "there is no text in it to cut. Look at what subject.prepare gives for it (roles)."
+        )
     if room < 1:
         raise BadInput(f"context={context} leaves no room beside {before + after} special tokens; give a larger one.")
     pieces = []

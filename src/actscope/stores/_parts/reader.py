@@ -19,7 +19,8 @@ from actscope.core.errors import BadInput, nearest
 from actscope.core.inputs import SPECIAL, Inputs
 from actscope.core.site import Port, Site
 from actscope.stores._parts import formats
-from actscope.stores._parts.order import BUFFER, Part, order
+from actscope.stores._parts.immense import Alarm, alarm
+from actscope.stores._parts.order import BUFFER, Part, generator, order
 
 _AHEAD = 1 << 16  # rows gathered at once from a store that stays on disk
 
@@ -171,6 +172,36 @@ class Reader(abc.ABC):
         if dtype is None:
             return x
         return formats.back(x, self._gather(f"scale.{port}", index) if dtype == "int8" else None)
+
+    def apart(self, ports: Iterable[str | Site | Port]) -> Batch:
+        """The rows set apart at capture because they are immense among the others (see immense), in corpus order."""
+        known, held = self._known(ports), [n for n, part in enumerate(self.parts) if part.apart]
+
+        def joined(name: str, like: Tensor) -> Tensor:
+            return torch.cat([self._tensors(part)[f"apart.{name}"] for part in held] or [like])
+
+        none = self._batch(torch.zeros(0, dtype=torch.long), known, grads=False)
+        roles = None if none.roles is None else joined("role", none.roles).long()
+        return Batch(
+            {port: joined(f"acts.{port}", none.acts[port]) for port in known}, joined("where", none.where), None, roles
+        )
+
+    @property
+    def alarms(self) -> list[Alarm]:
+        """What was found at capture, a line a site; none where no row is set apart. Shares of variance are taken from up to
+        65,536 of the other rows."""
+        held = [n for n, part in enumerate(self.parts) if part.apart]
+        if not held:
+            return []
+        index = torch.randperm(len(self), generator=generator(0, 0))[:_AHEAD].sort().values
+        found = []
+        for port in self.ports:
+            apart, name = self.apart([port]), f"apart.limit.{port}"
+            limits = [float(self._tensors(part)[name]) for part in held if name in self._tensors(part)]
+            if limits:
+                acts = self.rows(index, [port]).acts[port]
+                found.append(alarm(str(port), apart.acts[port], apart.where, limits[0], acts, len(self)))
+        return [one for one in found if one is not None]
 
     def _with_grads(self, wanted: bool) -> bool:
         if wanted and not self.settings.get("grads"):

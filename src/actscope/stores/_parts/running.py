@@ -15,6 +15,7 @@ from actscope.core.inputs import Inputs, Run, predicted_text
 from actscope.core.site import Port, Site
 from actscope.core.subject import Subject
 from actscope.stores._parts import formats
+from actscope.stores._parts.immense import parted
 from actscope.stores._parts.pieces import Planned, inputs_of, layout, rows_of
 
 LOGITS = Site("logits")
@@ -33,19 +34,18 @@ def probe(subject: Subject, sites: Iterable[Site], given: Inputs) -> dict[Port, 
     return {Port(site): (acts[site].flatten(2).shape[2], acts[site].dtype) for site in sites}
 
 
-def run_unit(subject: Subject, unit: Planned, sites: list[Site], settings: Mapping) -> dict[str, Tensor]:
-    """The tensors of one unit: per port "acts.<port>" Float[n d] in the settings' format (see formats), and "grads.<port>"
-    where asked for, as the model gives them, for they span too many orders of magnitude; "where" and "token" of every row, and
-    its "role" where special tokens have rows; "ids", "roles", "own" and "pieces" (document, first position, length) of every
-    sequence; "names" of the documents as JSON bytes.
+def run_unit(
+    subject: Subject, unit: Planned, sites: list[Site], settings: Mapping
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """(rows, words) of one unit. rows: per port "acts.<port>" Float[n d], and "grads.<port>" where asked for. words: "where"
+    and "token" of every row, and its "role" where special tokens have rows.
 
-    Raises NotFinite naming the document and the site, also for a number that float16 cannot hold; BadInput for a site that
-    the loss does not depend on.
+    Raises NotFinite naming the document and the site, BadInput for a site that the loss does not depend on.
     """
     pieces, packed = unit.pieces, settings["packed"]
     kept = [rows_of(piece, settings["special"]) for piece in pieces]
-    where = [_where(piece.document, piece.first, keep) for piece, keep in zip(pieces, kept, strict=True)]
-    starts = torch.tensor([0, *(len(rows) for rows in where)]).cumsum(0).tolist()
+    words = words_of(unit, settings["special"])
+    starts = torch.tensor([0, *(int(keep.sum()) for keep in kept)]).cumsum(0).tolist()
     n = starts[-1]
     rows: dict[str, Tensor] = {}
     valid = torch.ones(n, dtype=torch.bool)
@@ -59,18 +59,39 @@ def run_unit(subject: Subject, unit: Planned, sites: list[Site], settings: Mappi
             rows[name][target] = x[source]
         for reached in run.valid.values():
             valid[target] &= reached.cpu()[source]
-    words = {
-        "where": torch.cat(where) if where else torch.zeros(0, 2, dtype=torch.long),
-        "token": torch.cat([piece.ids[keep] for piece, keep in zip(pieces, kept, strict=True)] or [torch.zeros(0)]).int(),
-    }
-    if settings["special"]:
-        role = torch.cat([piece.roles[keep] for piece, keep in zip(pieces, kept, strict=True)] or [torch.zeros(0)])
-        words["role"] = role.to(torch.uint8)
     if not valid.all():
         rows = {name: x[valid] for name, x in rows.items()}
         words = {name: x[valid] for name, x in words.items()}
     _check_finite(rows, words["where"], unit)
-    return {**_formatted(rows, settings.get("dtype"), words["where"], unit), **words, **sequences(unit)}
+    return rows, words
+
+
+def words_of(unit: Planned, special: bool) -> dict[str, Tensor]:
+    """What is known of a unit's rows without running it."""
+    pieces, none = unit.pieces, torch.zeros(0)
+    kept = [rows_of(piece, special) for piece in pieces]
+    where = [_where(piece.document, piece.first, keep) for piece, keep in zip(pieces, kept, strict=True)]
+    words = {
+        "where": torch.cat(where) if where else torch.zeros(0, 2, dtype=torch.long),
+        "token": torch.cat([piece.ids[keep] for piece, keep in zip(pieces, kept, strict=True)] or [none]).int(),
+    }
+    if special:
+        role = torch.cat([piece.roles[keep] for piece, keep in zip(pieces, kept, strict=True)] or [none])
+        words["role"] = role.to(torch.uint8)
+    return words
+
+
+def tensors_of(
+    unit: Planned, settings: Mapping, rows: dict[str, Tensor], words: dict[str, Tensor], over: Mapping[str, float]
+) -> dict[str, Tensor]:
+    """The tensors of one unit: its rows, "acts.<port>" in the settings' format (see formats) and "grads.<port>" as the model
+    gives them, for they span too many orders of magnitude; its words; those set apart (see immense; over: the limits); "ids",
+    "roles", "own" and "pieces" (document, first position, length) of every sequence; "names" of the documents as JSON bytes.
+
+    Raises NotFinite for a number that float16 cannot hold.
+    """
+    rows, words, apart = parted(rows, words, over)
+    return {**_formatted(rows, settings.get("dtype"), words["where"], unit), **words, **apart, **sequences(unit)}
 
 
 def _formatted(rows: dict[str, Tensor], dtype: str | None, where: Tensor, unit: Planned) -> dict[str, Tensor]:

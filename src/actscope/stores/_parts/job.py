@@ -120,6 +120,7 @@ def _write_until_adopting(job: Job, writer: Writer) -> bool:
             number += 1
             if stop_requested():
                 writer.flush()
+                writer.commit()
                 rows, folder = writer.ledger.rows, writer.folder
                 raise Interrupted(f"Stopped after {rows:,} rows, all saved in {folder}; the same command goes on from there.")
             if number in writer.ledger.ahead:

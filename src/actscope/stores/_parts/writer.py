@@ -15,6 +15,7 @@ from actscope.stores._parts.manifest import hashed, listed, named
 from actscope.stores._parts.order import Part
 
 _WAITING = 2  # units in memory that are not written yet
+_EVERY = 64  # units with a manifest each; later ones share one with a quarter as many as stand, for it names all of them
 
 
 class Behind:
@@ -63,6 +64,8 @@ class Writer:
         self.complete = False
         self.run = secrets.token_hex(4)
         self.ledger = Ledger(0, settings["start"], 0)
+        self._noted: list[tuple[int, dict]] = []  # in the newest journal
+        self._due, self._journals = 0, 0
 
     def __enter__(self) -> "Writer":
         with self._stack as stack:
@@ -89,6 +92,8 @@ class Writer:
         """Commit what the ledger says, and what was said in journals with it."""
         self._commit(complete=False)
         clear_journals(self.folder)
+        self._noted, number = [], self.ledger.number
+        self._due = number + 1 if number < _EVERY else number + max(1, number // 4)
 
     def finish(self) -> str:
         """Commit the finished store; returns its content hash."""
@@ -99,9 +104,21 @@ class Writer:
         return content
 
     def _write(self, part: Part, tensors: Mapping[str, Tensor]) -> None:
-        self.ledger.add(write_unit(self.folder, self.ledger.number, part, tensors))
-        self._commit(complete=False)
+        """A unit's file, then what names it: the manifest, or between two of these a journal, which a restart adopts."""
+        entry = write_unit(self.folder, self.ledger.number, part, tensors)
+        self.ledger.add(entry)
+        if self.ledger.number >= self._due:
+            self.commit()
+        else:
+            self._note(self.ledger.number - 1, entry)
         files.fault_point("capture.commit")
+
+    def _note(self, number: int, entry: dict) -> None:
+        """Name a unit in a journal; one holds so few that to write it again for each takes no time."""
+        if not self._noted or len(self._noted) >= _EVERY:
+            self._noted, self._journals = [], self._journals + 1
+        self._noted.append((number, entry))
+        write_journal(self.folder / f"journal-{self.run}-own-{self._journals:06d}.json", self.settings, self._noted)
 
     def _commit(self, *, complete: bool) -> str:
         return commit(self.folder, self.settings, self.ledger, complete=complete)

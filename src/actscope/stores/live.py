@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from actscope.core import files
+from actscope.core.batch import Batch
 from actscope.core.corpus import Corpus
 from actscope.core.errors import BadInput
-from actscope.core.site import Site
+from actscope.core.site import Port, Site
 from actscope.core.store import Store
 from actscope.core.subject import Subject
 from actscope.stores._parts.asked import asked
@@ -142,6 +143,22 @@ class _LiveStore(Reader):
 
     def _tensors(self, part: int) -> Mapping[str, Tensor]:
         return _OnDemand(self, part)
+
+    def _batch(self, index: Tensor, ports: list[Port], grads: bool) -> Batch:
+        """Part by part, so that each is run once for all ports."""
+        touched = [at for _, at in self._by_part(torch.searchsorted(self._starts[1:], index, right=True))]
+        if len(touched) < 2:
+            return Reader._batch(self, index, ports, grads)
+        found = [Reader._batch(self, index[at], ports, grads) for at in touched]
+        back = torch.cat(touched).argsort()
+
+        def joined(parts: list[Tensor]) -> Tensor:
+            return torch.cat(parts)[back]
+
+        acts = {port: joined([one.acts[port] for one in found]) for port in ports}
+        beside = {port: joined([one.grads[port] for one in found if one.grads]) for port in ports} if grads else None
+        roles = [one.roles for one in found if one.roles is not None]
+        return Batch(acts, joined([one.where for one in found]), beside, joined(roles) if roles else None)
 
     def _whole(self, name: str) -> Tensor | None:
         return None

@@ -55,8 +55,7 @@ def capture(
     dtype: of the model, and so of the rows unless store_dtype says otherwise.
     store_dtype: how the rows are kept: float32, bfloat16, float16 or int8; read back as float32.
     sinks: keep rows that are immense among the others (attention sinks) among them; else they are set apart.
-    dry_run: say how many rows and bytes it would write, and the time and memory it would take from a few units run, and write
-        nothing.
+    dry_run: say the rows, bytes, time and memory it would take, from a few units run, and write nothing.
     sbatch: print a script for Slurm instead, such as nodes=2,gpus=4,time=12:00:00 (and partition=, account=, cpus=, mem=).
     json: print one JSON document and nothing else.
     """
@@ -66,9 +65,7 @@ def capture(
     given = {name: value for name, value in locals().items() if name in inspect.signature(capture).parameters}
     if out is None and not dry_run:
         raise UsageError("--out is missing; expected the folder to write, such as --out acts/. --dry-run needs none.")
-    if sbatch is not None:
-        return _sbatch.print_script(capture, given)
-    _do(given)
+    return _do(given) if sbatch is None else _sbatch.print_script(capture, given)
 
 
 def _do(given: dict) -> None:

@@ -37,7 +37,7 @@ def only_the_head(lacking: list[str], model: Any) -> bool:
 def _known(config: Any) -> tuple[str, ...]:
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING
 
-    mappings = (MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING)
+    mappings: tuple[Any, ...] = (MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING)
     return _anatomy(config).classes or tuple(mapping[type(config)].__name__ for mapping in mappings)
 
 

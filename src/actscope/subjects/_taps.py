@@ -114,6 +114,21 @@ class SliceTap(Tap):
 
 
 @dataclass(frozen=True)
+class ColumnsTap(Tap):
+    """Some columns, in any order, of one product that gives several things; heads are told apart where the site has them."""
+
+    columns: tuple[int, ...]
+    plain = False
+
+    def get(self, x: Float[Tensor, "b t d"], module: nn.Module, given: Tensor) -> Tensor:
+        return x[..., list(self.columns)].unflatten(-1, self.info.shape[2:])  # type: ignore[arg-type]
+
+    def put(self, x: Float[Tensor, "b t d"], value: Tensor, module: nn.Module, given: Tensor) -> Float[Tensor, "b t d"]:
+        index = torch.tensor(self.columns, device=x.device)
+        return x.index_copy(x.dim() - 1, index, value.flatten(2).to(x))
+
+
+@dataclass(frozen=True)
 class NormScaleTap(Tap):
     """What a LayerNorm (or, with centred=False, an RMSNorm) divides by: [b t 1]. Written, the norm is computed anew from it.
 

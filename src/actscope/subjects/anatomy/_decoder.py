@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from actscope.core.site import Site, SiteInfo
-from actscope.subjects._taps import ExpertsTap, HeadsTap, NormScaleTap, SharedTap, SliceTap, Tap, TurnedTap
+from actscope.subjects._taps import ColumnsTap, ExpertsTap, HeadsTap, NormScaleTap, SharedTap, SliceTap, Tap, TurnedTap
 from actscope.subjects.anatomy._anatomy import Anatomy, attend
 
 NO_EXPERTS = {
@@ -21,6 +21,9 @@ NO_EXPERTS = {
 }
 
 PARALLEL = "attention and MLP both read resid_pre (parallel residual), so no stream stands between them"
+
+
+Columns = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ class Names:
     attn_norm, mlp_norm: what stands before a block, which may be one norm for both; attn_add, mlp_add: what its output goes
     through before it is added to the stream. q_norm, k_norm: on queries and keys before they are turned, over [b t h*dh]
     ("flat"), [b t h dh] ("heads") or [b h t dh] ("turned") as `q_norm_on` says. qkv: one product that gives q, k and v side by
-    side. gate_up: one that gives gate and up. gate: None for an MLP without a gate, whose first product is then `up`.
+    side. gate_up: one that gives gate and up. gate: None for an MLP without a gate, whose first product is then `up`. Columns:
+    of q, k and v, and of gate and up, in their common product where they do not stand side by side in that order.
     """
 
     base: str = "model"
@@ -64,6 +68,8 @@ class Names:
     gate_up: str | None = None
     down: str = "mlp.down_proj"
     mlp_add: str | None = None
+    qkv_columns: Columns = ()
+    gate_up_columns: Columns = ()
 
 
 @dataclass(frozen=True)
@@ -199,6 +205,12 @@ def _queries(sizes: Sizes, names: Names, path: str) -> dict[str, Tap]:
     """q, k and v, after a norm of theirs and before they are turned."""
     counts = {"q": sizes.heads, "k": sizes.kv, "v": sizes.kv}
     shapes = {kind: ("b", "t", count, sizes.head) for kind, count in counts.items()}
+    if names.qkv and names.qkv_columns:
+        place = f"{path}.{names.qkv}"
+        return {
+            kind: ColumnsTap(SiteInfo(shapes[kind], place, "computed"), "out", columns)
+            for kind, columns in zip(counts, names.qkv_columns, strict=True)
+        }
     if names.qkv:
         ends = [count * sizes.head for count in counts.values()]
         starts = [sum(ends[:number]) for number in range(3)]
@@ -226,6 +238,9 @@ def _mlp(sizes: Sizes, names: Names, path: str) -> dict[str, Tap]:
     inner = ("b", "t", sizes.inner)
     if names.gate_up:
         fused = SiteInfo(inner, f"{path}.{names.gate_up}", "computed")
+        if names.gate_up_columns:
+            kinds = zip(("mlp_pre", "mlp_up"), names.gate_up_columns, strict=True)
+            return {kind: ColumnsTap(fused, "out", columns) for kind, columns in kinds}
         return {"mlp_pre": SliceTap(fused, "out", 0), "mlp_up": SliceTap(fused, "out", sizes.inner)}
     if names.gate:
         return {"mlp_pre": _out(f"{path}.{names.gate}", inner), "mlp_up": _out(f"{path}.{names.up}", inner)}

@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-full peers check format bench bench-recovery bench-train bench-sweep bench-generator bench-plan bench-peers docs picture system clean
+.PHONY: demo test test-full peers check format bench bench-recovery bench-train bench-sweep bench-generator bench-plan bench-peers bench-capture docs picture system clean
 
 $(READY): pyproject.toml constraints.txt hatch_build.py src/actscope/ops/kernels.cpp
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; give it with PYTHON=...")'
@@ -65,6 +65,10 @@ bench-train: $(READY)
 # Beside the packages of the environments that `peers` makes; half an hour.
 bench-peers: $(READY) peers
 	$(BIN)/python -m benchmarks.peers.compare
+
+# Beside nnsight and TransformerLens, from the environments that `peers` makes; ten minutes.
+bench-capture: $(READY) peers
+	$(BIN)/python -m benchmarks.capture
 
 # The pages of docs/ are plain Markdown; this runs every Python example in them and in the README.
 docs: $(READY)

@@ -24,7 +24,8 @@ def classes_of(config: Any, shown: str) -> list[Any]:
             f"{' and '.join(names)}. Save it as one of them: `transformers.{names[-1]}.from_pretrained(folder)`, then "
             "`.save_pretrained(other_folder)`."
         )
-    below = names[-1:] if found == names[0] and _anatomy(config).classes else []
+    anatomy = _anatomy(config)
+    below = names[-1:] if found == names[0] and anatomy is not None and anatomy.classes else []
     return [getattr(transformers, name) for name in dict.fromkeys([found, *below])]
 
 
@@ -35,12 +36,23 @@ def only_the_head(lacking: list[str], model: Any) -> bool:
 
 
 def _known(config: Any) -> tuple[str, ...]:
+    """Of a family without a file, the causal language model alone: only its sites can be found by structure."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING
 
-    mappings: tuple[Any, ...] = (MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING)
-    return _anatomy(config).classes or tuple(mapping[type(config)].__name__ for mapping in mappings)
+    anatomy = _anatomy(config)
+    if anatomy is not None and anatomy.classes:
+        return anatomy.classes
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise NotAModel(
+            f"A model of family {config.model_type!r} was given. This version has no file for it, and finds sites by structure "
+            f"only in causal language models; it has files for {', '.join(methods.names('subjects.anatomy'))}."
+        )
+    mappings = (MODEL_FOR_CAUSAL_LM_MAPPING, *([] if anatomy is None else [MODEL_MAPPING]))
+    return tuple(mapping[type(config)].__name__ for mapping in mappings)
 
 
-def _anatomy(config: Any) -> Anatomy:
+def _anatomy(config: Any) -> Anatomy | None:
+    if config.model_type not in methods.names("subjects.anatomy"):
+        return None
     describe: Any = methods.find("subjects.anatomy", config.model_type)
     return describe(config)

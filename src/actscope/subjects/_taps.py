@@ -146,8 +146,9 @@ class NormScaleTap(Tap):
     def put(
         self, x: Tensor, value: Float[Tensor, "b t 1"], module: nn.Module, given: Float[Tensor, "b t d"]
     ) -> Float[Tensor, "b t d"]:
-        weight: Any = module.weight
-        out = self._centre(given) / value * (weight + self.offset if self.offset else weight)
+        weight: Any = getattr(module, "weight", None)
+        out = self._centre(given) / value
+        out = out if weight is None else out * (weight + self.offset if self.offset else weight)
         bias = getattr(module, "bias", None)
         return out if bias is None else out + bias
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from actscope.core import methods
-from actscope.core.errors import BadInput, NotAModel
+from actscope.core.errors import BadInput
 from actscope.core.inputs import Inputs
 from actscope.core.intervention import Context
 from actscope.core.site import Site
@@ -26,6 +26,7 @@ from actscope.subjects._hooks import Pass, Place, running, standing_in
 from actscope.subjects._layout import Layout, layout
 from actscope.subjects._rendering import render as rendered
 from actscope.subjects._text import Text
+from actscope.subjects._unknown import found, prove
 from actscope.subjects.anatomy._anatomy import fitted
 
 __all__ = ["HFSubject"]
@@ -36,7 +37,8 @@ _ATTENTION = "actscope"  # the name of our attention function inside transformer
 class HFSubject(HookedSubject):
     """A model of transformers. `tokenizer` may be None: then only text is refused.
 
-    The model is put into eval mode and is otherwise left alone. Raises NotAModel for a family without an anatomy.
+    The model is put into eval mode and is otherwise left alone. The sites of a family without a file in `anatomy` are found by
+    structure and offered only once they are shown to be right. Raises NotAModel saying why where they are not.
     """
 
     preprocessing: Mapping[str, Any] | None = (
@@ -47,10 +49,11 @@ class HFSubject(HookedSubject):
     def __init__(self, model: Any, tokenizer: Any = None, name: str = ""):
         family = model.config.model_type
         known = methods.names("subjects.anatomy")
-        if family not in known:
-            raise NotAModel(f"A model of family {family!r} was given; this version reads: {', '.join(known)}.")
-        whole: Any = methods.find("subjects.anatomy", family)(model.config)  # type: ignore[operator]
-        self.anatomy = fitted(whole, model)
+        if family in known:
+            whole: Any = methods.find("subjects.anatomy", family)(model.config)  # type: ignore[operator]
+            self.anatomy = fitted(whole, model)
+        else:
+            self.anatomy = found(model.eval())
         self.causal = self.anatomy.causal
         self.caches = "past_key_values" in self.anatomy.told
         self.tokenizer = tokenizer
@@ -58,6 +61,8 @@ class HFSubject(HookedSubject):
         name = name or model.config.name_or_path or family
         self._embeddings = [tap.place for site, tap in self.anatomy.taps.items() if site.kind == "embed"]
         super().__init__(model.eval(), name, self.anatomy.taps, self.anatomy.missing, self.anatomy.context)
+        if family not in known:
+            prove(self, family)
 
     @property
     def begins(self) -> int | None:

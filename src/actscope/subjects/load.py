@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from actscope.core import files, methods
 from actscope.core.errors import BadInput, MissingExtra, NotAModel, NotFinite, nearest
 from actscope.subjects._classes import classes_of, only_the_head
 from actscope.subjects._folder import Stored, check_memory, inspected
@@ -45,7 +44,6 @@ def load(name: str | Path, *, device: str = "cpu", dtype: str = "float32", revis
         )
     folder, weights, shown = _find(name, revision)
     stored = inspected(folder, weights, shown)
-    _check_config(folder, shown)
     model = _model(folder, weights, kind, stored, shown, "auto" if target is None else None)
     _check_placed(model, shown)
     _check_finite(model, shown)
@@ -97,12 +95,6 @@ def _download(name: str, revision: str | None) -> Path:
             f"{name!r} is neither a built-in model nor a folder here{nearest(name, BUILT_IN)} As a hub id it could not be "
             f"fetched ({type(error).__name__}: {reason:.200}). Give a folder, check the id, or connect to the network."
         ) from error
-
-
-def _check_config(folder: Path, shown: str) -> None:
-    family, known = files.read_json(folder / "config.json").get("model_type"), methods.names("subjects.anatomy")
-    if family not in known:
-        raise NotAModel(f"{shown} is a model of family {family!r}; this version reads: {', '.join(known)}.")
 
 
 def _model(folder: Path, weights: Path, dtype: torch.dtype, stored: Stored, shown: str, placed: str | None) -> Any:

@@ -45,6 +45,7 @@ class Case:
     inputs: Inputs
     model: Any = None
     stack: str = ""
+    only: frozenset[int] | None = None
     strict: bool = True
     check: str = ""
     measures: list[Measure] = field(default_factory=list)
@@ -88,9 +89,10 @@ class Case:
 
     @property
     def order(self) -> list[Site]:
-        """The sites of this stack; what follows all stacks counts to the last."""
+        """The sites of this stack, of some layers where only those are tried; what follows all stacks counts to the last."""
         last = stacks(self.subject)[-1]
-        return [site for site in self.subject.order if (site.stack or last) == (self.stack or last)]
+        here = [site for site in self.subject.order if (site.stack or last) == (self.stack or last)]
+        return [site for site in here if self.only is None or site.layer is None or site.layer in self.only]
 
     def site(self, kind: str, layer: int) -> Tensor:
         """One site's value in a run of its own."""

@@ -143,12 +143,14 @@ def _stepped(case: Case, step: Step, acts: dict[Site, Tensor]) -> Tensor:
 
 
 def _normed(case: Case, x: Tensor, scale: Tensor, site: Site, like: Tensor) -> Tensor:
-    """A norm's output from its input and scale, of norms that multiply by their weight or of those that add 1 to it first:
-    whichever is nearer to `like`."""
+    """A norm's output from its input and scale: of norms that take off the mean or do not, that multiply by their weight, by 1
+    more than it or by nothing. Whichever is nearest to `like`."""
     weight, bias = case.weight(site), case.weight(site, "bias")
-    assert weight is not None, f"{case.subject.sites[site].module} has no weight"
-    x = (x - x.mean(-1, keepdim=True) if bias is not None else x) / scale
-    return min((x * weight + (0 if bias is None else bias), x * (1 + weight)), key=lambda found: far(found, like))
+    found = []
+    for each in (x, x - x.mean(-1, keepdim=True)):
+        for factor in (weight, 1 + weight) if weight is not None else (1.0,):
+            found.append(each / scale * factor + (0.0 if bias is None else bias))
+    return min(found, key=lambda one: far(one, like))
 
 
 def own_value_written_back_changes_nothing(case: Case) -> None:
@@ -311,6 +313,8 @@ def the_last_residual_gives_the_logits(case: Case) -> None:
     if {norm, scale, LOGITS} <= set(case.subject.sites) and "t" in case.subject.sites[LOGITS].shape:
         acts = case.read(last, scale, norm, LOGITS)
         found = _product(case, _normed(case, acts[last], acts[scale], norm, acts[norm]), LOGITS)
+        if not case.subject.sites[LOGITS].module:  # the whole model may multiply them by a number
+            found = found * ((found * acts[LOGITS]).sum() / found.square().sum())
         case.near(found, acts[LOGITS], last, scale, LOGITS, why="the last residual does not give the logits")
 
 

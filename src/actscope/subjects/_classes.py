@@ -47,7 +47,7 @@ def _known(config: Any) -> tuple[str, ...]:
             f"A model of family {config.model_type!r} was given. This version has no file for it, and finds sites by structure "
             f"only in causal language models; it has files for {', '.join(methods.names('subjects.anatomy'))}."
         )
-    mappings = (MODEL_FOR_CAUSAL_LM_MAPPING, *([] if anatomy is None else [MODEL_MAPPING]))
+    mappings: tuple[Any, ...] = (MODEL_FOR_CAUSAL_LM_MAPPING, *([] if anatomy is None else [MODEL_MAPPING]))
     return tuple(mapping[type(config)].__name__ for mapping in mappings)
 
 

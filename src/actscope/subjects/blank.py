@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 
+from actscope.core import methods
 from actscope.core.errors import BadInput, NotAModel
 from actscope.subjects.hf import HFSubject
-from actscope.subjects.load import _check_config, _device, _dtype, _find, _tokenizer
+from actscope.subjects.load import _device, _dtype, _find, _tokenizer
 
 __all__ = ["blank"]
 
@@ -25,10 +26,13 @@ def blank(
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
     folder, _, shown = _find(str(name), revision)
-    _check_config(folder, shown)
     config: Any = copy.deepcopy(AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise NotAModel(f"{shown} is of family {config.model_type!r}; expected a language model, whose cost can be planned.")
+    known = methods.names("subjects.anatomy")
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or config.model_type not in known:
+        raise NotAModel(
+            f"{shown} is of family {config.model_type!r}; expected a language model whose cost can be planned "
+            f"without its weights, of one of the families {', '.join(known)}."
+        )
     if layers is not None:
         _cut(config, layers, shown)
     kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]

@@ -48,9 +48,10 @@ def verify(
     and the algebra between sites; what is written is there, reaches the logits and reaches every path; padding and the other
     rows of a batch move nothing. A float32 model is expected: bars are 1e-5 relative.
 
-    ids: Int[b t] with b >= 3 and t >= 8, or Inputs; random ones by default. layers: to try no others.
+    ids: Int[b t] with b >= 3 and t >= 8, or Inputs; random ones by default. layers: to try these and the last, no others.
     """
-    only = None if layers is None else frozenset(layers)
+    last = max((site.layer for site in subject.order if site.layer is not None), default=0)
+    only = None if layers is None else frozenset({*layers, last})
     case = replace(make_case(subject, ids, seed), strict=False, only=only)
     for check, one in ((check, one) for check in (*READING, *EXPERTS) for one in staged(case)):
         begun = len(case.measures)

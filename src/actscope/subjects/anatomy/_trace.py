@@ -102,8 +102,8 @@ def _attention(model: Any, trace: Trace, paths: dict[nn.Module, str]) -> Iterato
         known = {name: value for name, value in given.items() if name in ("scaling", "softcap")}
         output = attend(module, query, key, value, mask, **known, visit=lambda _, x: x)
         trace = _tracing.trace
-        held = (x.clone() for x in (query, key, value, output[0]))
-        trace.attended[_tracing.paths[module]] = Attended(*held, trace.event())
+        q, k, v, out = (x.clone() for x in (query, key, value, output[0]))
+        trace.attended[_tracing.paths[module]] = Attended(q, k, v, out, trace.event())
         return output
 
     AttentionInterface.register(NAME, seen)

@@ -35,29 +35,28 @@ def capture(
     Killed or stopped, the same command goes on where it was and ends in the same bytes, in any number of processes:
     `torchrun --nproc-per-node 4 -m actscope capture ...`.
 
-    Parameters
-    ----------
-    model: pocket, a transformers folder or a hub id.
-    corpus: a file (.txt .md .py .jsonl .jsonl.gz .parquet .png .jpg .webp .bmp), a folder of them, a dataset of the hub
-        (hf:org/name:config@revision), standard-library or grammar. Dialogues are written by the model's own chat template.
-    site: where to read, such as layers.2.resid_post or "layers.*.mlp_out"; may be given several times.
-    out: the folder to write, new or begun by the same command.
-    column: the field to read of JSON lines, Parquet and datasets: a text, or a list of messages.
-    split: of a dataset; train when left out.
-    tokens: stop after about so many rows.
-    context: tokens a sequence; longer documents are cut. The model's own when left out.
-    packed: run several short documents in one row; attention never crosses between them.
-    special: keep the rows of special tokens too.
-    grads: keep the gradient of the model's loss beside every row too, for gradient_sae.
-    start: skip so many documents.
-    threads: of torch; those of this machine when left out.
-    device: "cpu", "cuda"...; "auto" spreads one model over all accelerators.
-    dtype: of the model, and so of the rows unless store_dtype says otherwise.
-    store_dtype: how the rows are kept: float32, bfloat16, float16 or int8; read back as float32.
-    sinks: keep rows that are immense among the others (attention sinks) among them; else they are set apart.
-    dry_run: say the rows, bytes, time and memory it would take, from a few units run, and write nothing.
-    sbatch: print a script for Slurm instead, such as nodes=2,gpus=4,time=12:00:00 (and partition=, account=, cpus=, mem=).
-    json: print one JSON document and nothing else.
+    Args:
+        model: pocket, a transformers folder or a hub id.
+        corpus: a file (.txt .md .py .jsonl .jsonl.gz .parquet .png .jpg .webp .bmp), a folder of them, a dataset of the hub
+            (hf:org/name:config@revision), standard-library or grammar. Dialogues are written by the model's own chat template.
+        site: where to read, such as layers.2.resid_post or "layers.*.mlp_out"; may be given several times.
+        out: the folder to write, new or begun by the same command.
+        column: the field to read of JSON lines, Parquet and datasets: a text, or a list of messages.
+        split: of a dataset; train when left out.
+        tokens: stop after about so many rows.
+        context: tokens a sequence; longer documents are cut. The model's own when left out.
+        packed: run several short documents in one row; attention never crosses between them.
+        special: keep the rows of special tokens too.
+        grads: keep the gradient of the model's loss beside every row too, for gradient_sae.
+        start: skip so many documents.
+        threads: of torch; those of this machine when left out.
+        device: "cpu", "cuda"...; "auto" spreads one model over all accelerators.
+        dtype: of the model, and so of the rows unless store_dtype says otherwise.
+        store_dtype: how the rows are kept: float32, bfloat16, float16 or int8; read back as float32.
+        sinks: keep rows that are immense among the others (attention sinks) among them; else they are set apart.
+        dry_run: say the rows, bytes, time and memory it would take, from a few units run, and write nothing.
+        sbatch: print a script for Slurm instead, such as nodes=2,gpus=4,time=12:00:00 (and partition=, account=, cpus=, mem=).
+        json: print one JSON document and nothing else.
     """
     from actscope.cli import _sbatch
     from actscope.core.errors import UsageError

@@ -28,24 +28,23 @@ def compare(
     Writes comparison.json and comparison.html into OUT: sparsity against reconstruction, the model's loss recovered, truth
     recovered where it is known, dead latents and time, with intervals over seeds. Killed, the same command goes on.
 
-    Parameters
-    ----------
-    methods: names of `actscope methods dictionaries`, such as topk batch_topk jumprelu pca.
-    model: a built-in model, a folder as transformers saves it, or a hub id.
-    site: the site to read.
-    write: the site to predict, for transcoders; each method is then asked to write it.
-    text: a file or folder to read instead of the built-in text.
-    tokens: rows captured to fit on; a tenth of them choose the learning rates.
-    held: rows of other documents to judge on.
-    rows: rows each method sees, repeats counted; three passes when left out.
-    latents: of the methods that take a number.
-    k: active latents, of the methods that take that; several give a line of points.
-    seeds: of the start of each method and of the order of the rows.
-    rates: multiples of each method's own learning rate that are tried.
-    out: the folder for what is captured, fitted and found.
-    batch: rows a step.
-    json: print one JSON document and nothing else.
-    dry_run: say what would be done, and do nothing.
+    Args:
+        methods: names of `actscope methods dictionaries`, such as topk batch_topk jumprelu pca.
+        model: a built-in model, a folder as transformers saves it, or a hub id.
+        site: the site to read.
+        write: the site to predict, for transcoders; each method is then asked to write it.
+        text: a file or folder to read instead of the built-in text.
+        tokens: rows captured to fit on; a tenth of them choose the learning rates.
+        held: rows of other documents to judge on.
+        rows: rows each method sees, repeats counted; three passes when left out.
+        latents: of the methods that take a number.
+        k: active latents, of the methods that take that; several give a line of points.
+        seeds: of the start of each method and of the order of the rows.
+        rates: multiples of each method's own learning rate that are tried.
+        out: the folder for what is captured, fitted and found.
+        batch: rows a step.
+        json: print one JSON document and nothing else.
+        dry_run: say what would be done, and do nothing.
     """
     from actscope.cli import _common, _comparison
 

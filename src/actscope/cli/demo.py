@@ -23,17 +23,16 @@ def demo(
     documents, then ablates each latent and steers with it in the running model beside controls. Everything is computed
     afresh. Writes report.json and report.html into the folder OUT.
 
-    Parameters
-    ----------
-    text: a file (.txt .md .py .jsonl .jsonl.gz .parquet), a folder or hf:org/name to read instead of the built-in text.
-    model: a built-in model, a folder as transformers saves it, or a hub id.
-    site: where to read, such as layers.1.resid_post; `actscope sites MODEL` lists them. Left out: after the middle layer.
-    out: the folder for the report.
-    seed: the same seed gives the same numbers.
-    device: cpu, cuda, cuda:1, mps.
-    dtype: of the model: float32, bfloat16 or float16.
-    json: print the report as one JSON document and nothing else on stdout.
-    dry_run: say what would be done, and do nothing.
+    Args:
+        text: a file (.txt .md .py .jsonl .jsonl.gz .parquet), a folder or hf:org/name to read instead of the built-in text.
+        model: a built-in model, a folder as transformers saves it, or a hub id.
+        site: where to read, such as layers.1.resid_post; `actscope sites MODEL` lists them. Left out: after the middle layer.
+        out: the folder for the report.
+        seed: the same seed gives the same numbers.
+        device: cpu, cuda, cuda:1, mps.
+        dtype: of the model: float32, bfloat16 or float16.
+        json: print the report as one JSON document and nothing else on stdout.
+        dry_run: say what would be done, and do nothing.
     """
     from rich.console import Console
 

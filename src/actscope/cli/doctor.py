@@ -6,9 +6,8 @@ __all__ = ["doctor"]
 def doctor(*, json: bool = False) -> None:
     """Show what this machine offers: versions, processor, accelerator, memory, disk, built-in models.
 
-    Parameters
-    ----------
-    json: print one JSON document and nothing else.
+    Args:
+        json: print one JSON document and nothing else.
     """
     import os
     import platform

@@ -27,21 +27,20 @@ def explain(
 
     actscope explain runs/sae acts --model pocket --out runs/explained
 
-    Parameters
-    ----------
-    dictionary: the saved dictionary.
-    store: the captured store; best of documents the dictionary was not trained on.
-    model: the subject both were made with.
-    out: folder to save the explanations in.
-    method: how to explain; `actscope methods explainers` lists them.
-    latents: which to explain; all when left out.
-    contexts: active and inactive contexts a latent needs in each part.
-    show: how many to print.
-    seed: of the split of the documents and of all sampling.
-    device: where the model stands, "cpu" or "cuda".
-    dtype: of the model.
-    json: print one JSON document and nothing else.
-    dry_run: say what would be done and do nothing.
+    Args:
+        dictionary: the saved dictionary.
+        store: the captured store; best of documents the dictionary was not trained on.
+        model: the subject both were made with.
+        out: folder to save the explanations in.
+        method: how to explain; `actscope methods explainers` lists them.
+        latents: which to explain; all when left out.
+        contexts: active and inactive contexts a latent needs in each part.
+        show: how many to print.
+        seed: of the split of the documents and of all sampling.
+        device: where the model stands, "cpu" or "cuda".
+        dtype: of the model.
+        json: print one JSON document and nothing else.
+        dry_run: say what would be done and do nothing.
     """
     from actscope.cli import _common
     from actscope.core import artifact

@@ -17,16 +17,15 @@ def export(
 ) -> None:
     """Write a dictionary in another package's format.
 
-    Parameters
-    ----------
-    format: saelens, sparsify or circuit_tracer; the others are read only.
-    dictionary: folder of a dictionary made by `actscope fit`; for circuit_tracer a folder of several, one a layer, or a
-        cross-layer transcoder.
-    out: the file or folder to write.
-    reads: the name to write for the site read, such as blocks.3.hook_resid_post, where its own has none there.
-    writes: the name to write for the site written, likewise.
-    about: statements to pass on, as NAME=VALUE, such as model_name=pocket or prepend_bos=false; may be given several times.
-    json: print one JSON document and nothing else.
+    Args:
+        format: saelens, sparsify or circuit_tracer; the others are read only.
+        dictionary: folder of a dictionary made by `actscope fit`; for circuit_tracer a folder of several, one a layer, or a
+            cross-layer transcoder.
+        out: the file or folder to write.
+        reads: the name to write for the site read, such as blocks.3.hook_resid_post, where its own has none there.
+        writes: the name to write for the site written, likewise.
+        about: statements to pass on, as NAME=VALUE, such as model_name=pocket or prepend_bos=false; may be given several times.
+        json: print one JSON document and nothing else.
     """
     from actscope.cli import _common
     from actscope.cli._foreign import described, made

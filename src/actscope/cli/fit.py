@@ -31,27 +31,26 @@ def fit(
 
     Any setting of the method is a flag too: `actscope fit topk acts/ --latents 4096 --k 32 --out sae/`.
 
-    Parameters
-    ----------
-    method: one of `actscope methods dictionaries`, such as topk, transcoder or pca.
-    store: a folder that `actscope capture` made.
-    out: the folder for checkpoints and the result.
-    read: the site to read; may be left out when the store has one.
-    write: the site to predict, for methods that write another one, such as transcoder.
-    latents: how many; may be left out for pca and identity.
-    rows: rows to train on in all, repeats counted; one pass over the store when left out.
-    batch: rows a step.
-    lr: the learning rate at its highest; one that suits the method and the width when left out.
-    seed: of the data's order and of the method's own start.
-    device: "cpu", "cuda"...
-    dtype: of parameters and rows.
-    every: steps between checkpoints; about every 30 s when left out.
-    latents_over: under `torchrun -m actscope fit ...`, processes that share out the latents; else they share out rows.
-    sweep: values to try of a setting, of latents or of seed, such as k=16,32,64; given again, every combination. All are fitted
-        in one pass and saved under OUT by name.
-    json: print one JSON document and nothing else.
-    dry_run: say what would be done, and do nothing.
-    settings: the method's own settings.
+    Args:
+        method: one of `actscope methods dictionaries`, such as topk, transcoder or pca.
+        store: a folder that `actscope capture` made.
+        out: the folder for checkpoints and the result.
+        read: the site to read; may be left out when the store has one.
+        write: the site to predict, for methods that write another one, such as transcoder.
+        latents: how many; may be left out for pca and identity.
+        rows: rows to train on in all, repeats counted; one pass over the store when left out.
+        batch: rows a step.
+        lr: the learning rate at its highest; one that suits the method and the width when left out.
+        seed: of the data's order and of the method's own start.
+        device: "cpu", "cuda"...
+        dtype: of parameters and rows.
+        every: steps between checkpoints; about every 30 s when left out.
+        latents_over: under `torchrun -m actscope fit ...`, processes that share out the latents; else they share out rows.
+        sweep: values to try of a setting, of latents or of seed, such as k=16,32,64; given again, every combination. All are
+            fitted in one pass and saved under OUT by name.
+        json: print one JSON document and nothing else.
+        dry_run: say what would be done, and do nothing.
+        settings: the method's own settings.
     """
     from actscope.training.plan import Plan
 

@@ -8,11 +8,10 @@ __all__ = ["gc"]
 def gc(folder: Path, *, dry_run: bool = False, json: bool = False) -> None:
     """Delete what killed or replaced writers left in artifacts: nothing that a manifest names, nothing of yours.
 
-    Parameters
-    ----------
-    folder: an artifact, or a folder of artifacts. One that is being written is refused.
-    dry_run: list what would be deleted, and delete nothing.
-    json: print one JSON document and nothing else.
+    Args:
+        folder: an artifact, or a folder of artifacts. One that is being written is refused.
+        dry_run: list what would be deleted, and delete nothing.
+        json: print one JSON document and nothing else.
     """
     from actscope.cli import _common
     from actscope.core import artifact, lock

@@ -26,22 +26,21 @@ def import_(
 ) -> None:
     """Convert a dictionary of another package, and say how far the conversion is from the original on real activations.
 
-    Parameters
-    ----------
-    format: saelens, sparsify, dictionary_learning, gemma_scope or circuit_tracer.
-    path: the file or folder that the package wrote.
-    out: folder to save the dictionary in.
-    model: the model it belongs to: pocket, a transformers folder or a hub id. Its sites resolve module paths, and the
-        conversion is measured on what it reads in the Python standard library's text.
-    store: folder of activations made by `actscope capture`, to measure the conversion on instead.
-    reads: the site it reads, where the files name none or another is meant.
-    writes: the site it writes, likewise.
-    layer: the one to read, of a set with one a layer.
-    input_scale: what the input was multiplied by in training, where the files say that it was and not by how much.
-    unpickle: have a pickle opened, weights only, in a process of its own.
-    rows: activations to measure on.
-    seed: of the rows drawn from a store.
-    json: print one JSON document and nothing else.
+    Args:
+        format: saelens, sparsify, dictionary_learning, gemma_scope or circuit_tracer.
+        path: the file or folder that the package wrote.
+        out: folder to save the dictionary in.
+        model: the model it belongs to: pocket, a transformers folder or a hub id. Its sites resolve module paths, and the
+            conversion is measured on what it reads in the Python standard library's text.
+        store: folder of activations made by `actscope capture`, to measure the conversion on instead.
+        reads: the site it reads, where the files name none or another is meant.
+        writes: the site it writes, likewise.
+        layer: the one to read, of a set with one a layer.
+        input_scale: what the input was multiplied by in training, where the files say that it was and not by how much.
+        unpickle: have a pickle opened, weights only, in a process of its own.
+        rows: activations to measure on.
+        seed: of the rows drawn from a store.
+        json: print one JSON document and nothing else.
     """
     import dataclasses
 

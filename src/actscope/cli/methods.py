@@ -6,10 +6,9 @@ __all__ = ["methods"]
 def methods(room: str | None = None, *, json: bool = False) -> None:
     """List the methods of every room, or of one, with the first line of what each is.
 
-    Parameters
-    ----------
-    room: "dictionaries", "explainers", "scores.dictionary"...; all of them when left out.
-    json: print one JSON document and nothing else.
+    Args:
+        room: "dictionaries", "explainers", "scores.dictionary"...; all of them when left out.
+        json: print one JSON document and nothing else.
     """
     import inspect
 

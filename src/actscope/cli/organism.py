@@ -22,17 +22,16 @@ def organism(
 
     Examples: `actscope organism eval pocket`, `actscope organism train pocket --out runs/pocket`.
 
-    Parameters
-    ----------
-    action: train (resumable: the same command goes on where it stopped) or eval.
-    model: pocket or pocket-mini; for eval also a folder with config.json, model.safetensors and tokenizer.json.
-    out: folder to train into, or to write the table into (default for train: runs/MODEL).
-    scale: share of the tokens the shipped weights took, to train on.
-    root: folder of a standard library to read (default: the running Python's).
-    n: held-out prompts a rule.
-    seed: of the training data and the first weights, or of the prompts.
-    device: cpu or cuda.
-    json: print one JSON document and nothing else.
+    Args:
+        action: train (resumable: the same command goes on where it stopped) or eval.
+        model: pocket or pocket-mini; for eval also a folder with config.json, model.safetensors and tokenizer.json.
+        out: folder to train into, or to write the table into (default for train: runs/MODEL).
+        scale: share of the tokens the shipped weights took, to train on.
+        root: folder of a standard library to read (default: the running Python's).
+        n: held-out prompts a rule.
+        seed: of the training data and the first weights, or of the prompts.
+        device: cpu or cuda.
+        json: print one JSON document and nothing else.
     """
     from actscope.cli import _common
 

@@ -30,28 +30,27 @@ def plan(
 ) -> None:
     """Say what a capture and a fit will take before either is begun: time, memory, disk, cost, and what that rests on.
 
-    Parameters
-    ----------
-    model: pocket, a hub id that is on disk, or a folder with config.json; weights are not needed.
-    tokens: rows to capture and to fit on, such as 500k, 20M or 10B.
-    latents: of the dictionary, such as 16k or 1M.
-    site: where to read; the middle layer's resid_post when left out.
-    k: active latents of a row.
-    method: one of `actscope methods dictionaries`.
-    corpus: text such as will be captured, for the lengths of documents and the tokenizer's speed.
-    out: a folder on the disk to be written to, whose speed is measured.
-    context: tokens a sequence; the model's own when left out.
-    packed: run several short documents in one row.
-    grads: keep gradients too.
-    batch: rows a step of the fit.
-    gpus: accelerators to plan for; this machine as it is when left out.
-    gpu_tflops: of one of them at its best; an H100's when left out.
-    efficiency: the share of that which is reached; 0.4 when left out.
-    disk_rate: MB/s that all of them write together; measured here, a disk for every 8, when left out.
-    price: of an hour of one of them, or of this machine.
-    dtype: of the model, and so of the rows.
-    matmul: of the encoder's product, "float32" or "bfloat16".
-    json: print one JSON document and nothing else.
+    Args:
+        model: pocket, a hub id that is on disk, or a folder with config.json; weights are not needed.
+        tokens: rows to capture and to fit on, such as 500k, 20M or 10B.
+        latents: of the dictionary, such as 16k or 1M.
+        site: where to read; the middle layer's resid_post when left out.
+        k: active latents of a row.
+        method: one of `actscope methods dictionaries`.
+        corpus: text such as will be captured, for the lengths of documents and the tokenizer's speed.
+        out: a folder on the disk to be written to, whose speed is measured.
+        context: tokens a sequence; the model's own when left out.
+        packed: run several short documents in one row.
+        grads: keep gradients too.
+        batch: rows a step of the fit.
+        gpus: accelerators to plan for; this machine as it is when left out.
+        gpu_tflops: of one of them at its best; an H100's when left out.
+        efficiency: the share of that which is reached; 0.4 when left out.
+        disk_rate: MB/s that all of them write together; measured here, a disk for every 8, when left out.
+        price: of an hour of one of them, or of this machine.
+        dtype: of the model, and so of the rows.
+        matmul: of the encoder's product, "float32" or "bfloat16".
+        json: print one JSON document and nothing else.
     """
     rates = {"gpus": gpus, "tflops": gpu_tflops, "share": efficiency, "disk": disk_rate and disk_rate * 1e6, "price": price}
     settings = {"context": context, "packed": packed, "grads": grads, "batch": batch, "dtype": dtype, "matmul": matmul}

@@ -19,16 +19,15 @@ def repair(
 ) -> None:
     """Capture the damaged files of a store again, and only those; its manifest too.
 
-    Parameters
-    ----------
-    folder: a store that `actscope capture` made.
-    model: the model it was captured from.
-    corpus: the text it was captured from.
-    column: the field that was read of JSON lines, Parquet or a dataset.
-    split: of a dataset.
-    device: the device it was captured on.
-    dtype: the dtype it was captured with.
-    json: print one JSON document and nothing else.
+    Args:
+        folder: a store that `actscope capture` made.
+        model: the model it was captured from.
+        corpus: the text it was captured from.
+        column: the field that was read of JSON lines, Parquet or a dataset.
+        split: of a dataset.
+        device: the device it was captured on.
+        dtype: the dtype it was captured with.
+        json: print one JSON document and nothing else.
     """
     from actscope.cli import _common
     from actscope.cli._corpus import corpus_named

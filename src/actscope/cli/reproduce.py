@@ -14,13 +14,12 @@ def reproduce(
     Examples: `actscope reproduce --list`, `actscope reproduce attn-sae`. A claim that does not hold is told with its figures,
     and is no error.
 
-    Parameters
-    ----------
-    slug: which one, as `--list` names them.
-    list: say what can be reproduced, with what the last full run of each found, and do nothing.
-    full: more seeds and more data; the result is kept in the package.
-    out: folder to save the result in.
-    json: print one JSON document and nothing else.
+    Args:
+        slug: which one, as `--list` names them.
+        list: say what can be reproduced, with what the last full run of each found, and do nothing.
+        full: more seeds and more data; the result is kept in the package.
+        out: folder to save the result in.
+        json: print one JSON document and nothing else.
     """
     from actscope.cli import _common
     from actscope.core import artifact

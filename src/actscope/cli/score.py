@@ -8,14 +8,13 @@ __all__ = ["score"]
 def score(dictionary: Path, store: Path, *, model: str, out: Path | None = None, seed: int = 0, json: bool = False) -> None:
     """Judge a dictionary: variance unexplained, L0, dead share, cross-entropy recovered.
 
-    Parameters
-    ----------
-    dictionary: folder of a dictionary made by `actscope fit`.
-    store: folder of activations made by `actscope capture`, better of text the dictionary was not trained on.
-    model: what both were made on: pocket, a transformers folder or a hub id.
-    out: folder to save the scores in.
-    seed: of the documents drawn again for the intervals.
-    json: print one JSON document and nothing else.
+    Args:
+        dictionary: folder of a dictionary made by `actscope fit`.
+        store: folder of activations made by `actscope capture`, better of text the dictionary was not trained on.
+        model: what both were made on: pocket, a transformers folder or a hub id.
+        out: folder to save the scores in.
+        seed: of the documents drawn again for the intervals.
+        json: print one JSON document and nothing else.
     """
     import dataclasses
 

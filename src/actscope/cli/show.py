@@ -8,10 +8,9 @@ __all__ = ["show"]
 def show(folder: Path, *, json: bool = False) -> None:
     """Say what an artifact is, or list those in a folder.
 
-    Parameters
-    ----------
-    folder: an artifact, or a folder of artifacts.
-    json: print one JSON document and nothing else.
+    Args:
+        folder: an artifact, or a folder of artifacts.
+        json: print one JSON document and nothing else.
     """
     from rich.table import Table
 

@@ -19,17 +19,13 @@ def sites(model: str, *, verify: bool = False, seed: int = 0, json: bool = False
     Heads are parts of a site: layers.3.z[5]; so are experts: layers.3.expert_out[7]. Any other module is a site too:
     "module:<path>:in" or ":out".
 
-    Parameters
-    ----------
-    model
-        "pocket", "pocket-mini", a transformers folder, or a hub id.
-    verify
-        Show on the model itself that every site is what its name says, with a verdict for each: reads equal plain hooks and the
-        model's own attention, sites follow from each other, writes arrive, padding moves nothing. Exit code 6 where one is not.
-    seed
-        Of the token ids that verification runs.
-    json
-        Print one JSON document instead of a table.
+    Args:
+        model: "pocket", "pocket-mini", a transformers folder, or a hub id.
+        verify: show on the model itself that every site is what its name says, with a verdict for each: reads equal plain
+            hooks and the model's own attention, sites follow from each other, writes arrive, padding moves nothing. Exit
+            code 6 where one is not.
+        seed: of the token ids that verification runs.
+        json: print one JSON document instead of a table.
     """
     from actscope.subjects.load import load
 

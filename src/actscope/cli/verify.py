@@ -10,14 +10,13 @@ def verify(
 ) -> None:
     """Check every byte of an artifact, or of all in a folder, against its hashes.
 
-    Parameters
-    ----------
-    folder: an artifact, or a folder of artifacts.
-    mixing: also read every store shuffled and say how well that is mixed, against a full shuffle.
-    batch: rows a batch, for mixing.
-    buffer: bytes of rows mixed at a time, for mixing; 1 GiB when left out, as training reads.
-    seed: of the shuffled pass.
-    json: print one JSON document and nothing else.
+    Args:
+        folder: an artifact, or a folder of artifacts.
+        mixing: also read every store shuffled and say how well that is mixed, against a full shuffle.
+        batch: rows a batch, for mixing.
+        buffer: bytes of rows mixed at a time, for mixing; 1 GiB when left out, as training reads.
+        seed: of the shuffled pass.
+        json: print one JSON document and nothing else.
     """
     from actscope.cli import _common
     from actscope.core import artifact

@@ -178,7 +178,9 @@ class _OnDemand(Mapping[str, Tensor]):
         return (self.store._run(self.part) if rows else self.store._said(self.part))[name]
 
     def __iter__(self) -> Iterator[str]:
-        yield from [*self.store._said(self.part), *self.store._run(self.part)]
+        yield from self.store._said(self.part)
+        for kind in ("acts", "grads") if self.store.settings.get("grads") else ("acts",):
+            yield from (f"{kind}.{port}" for port in self.store.ports)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

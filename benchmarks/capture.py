@@ -6,8 +6,7 @@
 64 x 256 tokens in float32. `actscope capture` is `act.capture` of texts into memory, end to end; `actscope run` is
 `subject.run` alone. Every system runs in processes of its own environment, in turn; each round is followed by the floor, the
 same blocks called by hand in chunks of 8 sequences (child_capture.py), and a ratio is the median over rounds. Peers run the
-whole batch at once, as they come, and in the same chunks of 8; what is compared with them is the faster. Memory is that of one
-whole call.
+whole batch at once, as they come, and in chunks of 8 that are cut for them. Memory is that of one whole call.
 """
 
 import argparse
@@ -98,17 +97,17 @@ def measure(entries: Sequence[Entry], b: int, t: int, turns: int, count: int) ->
 
 
 def compared(by: dict[str, dict], shape: str) -> list[dict]:
-    """What the issue asks: four sites against one, and ours against the faster way of each peer."""
+    """Four sites against one, and ours against each peer as it comes and in our chunks."""
     rows = []
     for how in ("capture", "run"):
         one, four = (by[f"actscope {how} {sites} {shape}"] for sites in ("1 site", "4 sites"))
         name = f"actscope {how} 4 sites over 1 site"
         rows.append(row(name, one["ratio"] / four["ratio"], "times", ratio=one["ratio"] / four["ratio"], of="1 site"))
     mine = by[f"actscope capture 1 site {shape}"]["ratio"]
-    for peer in ("nnsight, tracer.stop", "TransformerLens, stop_at_layer"):
-        ways = [by[f"{peer}{chunks} {shape}"]["ratio"] for chunks in ("", ", chunks of 8") if f"{peer}{chunks} {shape}" in by]
-        if ways:
-            rows.append(row(f"actscope capture over {peer}", mine / max(ways), "times", ratio=mine / max(ways), of=peer))
+    for peer in PEERS:
+        if other := by.get(f"{peer.name} {shape}"):
+            times = mine / other["ratio"]
+            rows.append(row(f"actscope capture over {peer.name}", times, "times", ratio=times, of=peer.name))
     return rows
 
 

@@ -1,6 +1,7 @@
 """Which methods find the directions that sparse data was made of.
 
     python -m benchmarks.generator            # about 40 minutes on 2 cores; writes benchmarks/results/generator.json
+    python -m benchmarks.generator --widths 64 128    # some of 64, 128, 256, 512; the others' rows of the file stay
     python -m benchmarks.generator --quick    # width 64 alone, one seed; writes nothing
 
 Rows are sums of few of 4 d unit directions, d / 12 and at most 20 on average (benchmarks/_planted.py).
@@ -39,6 +40,8 @@ FAMILY = ("topk", "batch_topk", "matryoshka")
 OTHERS = ("jumprelu", "gated", "relu_l1", "top_afa", "ica", "kmeans", "snmf", "discrete", "pca", "random")
 ROWS = 300_000
 FEW = {"snmf": 10_000}  # rows of methods that cannot have them all
+# width -> methods and passes over the rows: every method where that is cheap, the TopK family until it has converged
+WORK = {256: (FAMILY, 6), 512: (FAMILY[:2], 6), 64: ((*FAMILY, *OTHERS), 2), 128: (FAMILY, 4)}
 console = Console(highlight=False, width=None if Console().is_terminal else 140)
 
 
@@ -112,23 +115,29 @@ def show(rows: Sequence[dict], width: int, names: Sequence[str]) -> None:
     console.print(table)
 
 
+def save(width: int, rows: Sequence[dict], seconds: float) -> None:
+    """Put a width's rows into the file in place of those it had; a run that is killed keeps the widths it finished."""
+    kept = files.read_json(RESULT)["rows"] if RESULT.exists() else []
+    mark = f"d={width} "
+    made = [*rows, row(f"the benchmark at d={width} whole", seconds, "seconds")]
+    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    every = [one for one in kept if mark not in one["what"]] + made
+    files.write_json(RESULT, {"machine": machine, "date": time.strftime("%Y-%m-%d"), "rows": every})
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.generator", description="Known sparse directions, found or not."
     )
     parser.add_argument("--quick", action="store_true", help="width 64 alone, one seed; writes nothing")
+    parser.add_argument("--widths", type=int, nargs="+", choices=list(WORK), default=list(WORK), help="these alone")
     given = parser.parse_args(arguments)
-    began, rows = time.monotonic(), []
-    work = [(64, (*FAMILY, *OTHERS), 1, 2)] if given.quick else [
-        (256, FAMILY, 3, 6), (512, FAMILY[:2], 3, 6), (64, (*FAMILY, *OTHERS), 3, 2), (128, (*FAMILY, *OTHERS), 3, 1),
-    ]  # fmt: skip
-    for width, names, seeds, passes in work:
-        rows += measure(width, names, seeds, passes)
+    for width in (64,) if given.quick else given.widths:
+        (names, passes), began = WORK[width], time.monotonic()
+        rows = measure(width, names, 1 if given.quick else 3, passes)
         show(rows, width, names)
-    rows.append(row("the whole benchmark", time.monotonic() - began, "seconds"))
-    if not given.quick:
-        machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-        files.write_json(RESULT, {"machine": machine, "date": time.strftime("%Y-%m-%d"), "rows": rows})
+        if not given.quick:
+            save(width, rows, time.monotonic() - began)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pytest
 from report_fixture import XSS, example_report, hostile_report
 
 from actscope.core.errors import BadInput
+from actscope.reports._parts.svg import forest
 from actscope.reports.html import html
 
 REPORT = example_report()
@@ -149,3 +150,18 @@ def test_a_report_that_contradicts_itself_is_not_drawn():
 
 def test_the_hostile_text_is_hostile():
     assert "onerror" in XSS and "</script>" in XSS and "\x1b" in XSS
+
+
+def test_one_wide_interval_does_not_hide_the_others():
+    features = list(REPORT.features)
+    number = next(index for index, one in enumerate(features) if not one.caused and one.interval is not None)
+    ends = [abs(end) for one in features if one.caused and one.interval for end in one.interval]
+    features[number] = replace(features[number], interval=(-100 * max(ends), 100 * max(ends)))
+    calm, wild = forest(REPORT.features), forest(features)
+
+    def ticks(drawn: object) -> list[float]:
+        shown = re.findall(r'class="t"[^>]*>([+−\d.]+)<', str(drawn))
+        return [abs(float(tick.replace("−", "-"))) for tick in shown]
+
+    assert ticks(calm) and max(ticks(wild)) < 5 * max(ends)
+    assert str(wild).count('fill="none"') == 2 and 'fill="none"' not in str(calm)

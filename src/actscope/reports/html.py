@@ -127,7 +127,7 @@ def _charts(report: Report) -> Markup:
 
 def _axis_note() -> Markup:
     return el("p", "Effect on the targets' log-probability minus the control's, in nats; 95% intervals corrected over all "
-              "features.", class_="note")  # fmt: skip
+              "features. An arrow: it goes on beyond the picture.", class_="note")  # fmt: skip
 
 
 def _stages(report: Report) -> Markup:

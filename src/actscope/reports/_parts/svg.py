@@ -191,25 +191,31 @@ def baselines(rows: Sequence[Baseline]) -> Markup:
 
 
 def forest(features: Sequence[Feature]) -> Markup:
-    """Every feature's corrected interval of (effect - control), one column each; a column links to its card."""
+    """Every feature's corrected interval of (effect - control), one column each; a column links to its card. The scale is that
+    of the features that are caused; an interval that reaches far beyond is cut, with an arrow where it goes on."""
     measured = [(feature, feature.interval) for feature in features if feature.interval is not None]
     left, top, bottom, width = 40.0, 8.0, 188.0, 1140.0
     step = (width - left) / max(len(measured), 12)
-    reach = _reach([end for _, interval in measured for end in interval])
+    sure = [end for feature, interval in measured for end in interval if feature.caused]
+    far = 2 * max(map(abs, sure), default=math.inf)
+    reach = _reach([end for _, interval in measured for end in interval if abs(end) <= far] or [0.0])
 
     def at(number: Number) -> float:
-        return bottom - (bottom - top) * (number - reach[0]) / (reach[-1] - reach[0])
+        return bottom - (bottom - top) * (min(max(number, reach[0]), reach[-1]) - reach[0]) / (reach[-1] - reach[0])
 
     grid = [line(left, at(tick), width, at(tick), "guide") for tick in reach]
     grid += [text(left - 8, at(tick) + 4, words.tick(tick), "t", "end") for tick in reach]
     columns = [
-        _column(feature, interval, left + step * (index + 0.5), at, step) for index, (feature, interval) in enumerate(measured)
+        _column(feature, interval, left + step * (index + 0.5), at, step, (reach[0], reach[-1]))
+        for index, (feature, interval) in enumerate(measured)
     ]
     label = f"Effect minus control of {len(measured)} features, 95% corrected; {sum(f.caused for f, _ in measured)} exclude 0"
     return frame(width, bottom + 12, label, *grid, line(left, at(0), width, at(0), "zero"), *columns, kind="forest")
 
 
-def _column(feature: Feature, interval: Interval, x: Number, at: Callable[[Number], float], step: float) -> Markup:
+def _column(
+    feature: Feature, interval: Interval, x: Number, at: Callable[[Number], float], step: float, reach: tuple[float, float]
+) -> Markup:
     low, high = at(interval[0]), at(interval[1])
     middle, kind = (low + high) / 2, "sure" if feature.caused else ""
     said = (
@@ -222,4 +228,10 @@ def _column(feature: Feature, interval: Interval, x: Number, at: Callable[[Numbe
     else:
         mark = el("circle", cx=f"{x:.1f}", cy=f"{middle:.1f}", r="4", class_=f"dot {'' if feature.caused else 'open'}".strip())
     hit = el("rect", x=f"{x - step / 2:.1f}", y="0", width=f"{step:.1f}", height="196", class_="hit")
-    return el("a", el("title", said), hit, line(x, low, x, high, f"wh {kind}".strip()), mark, href=f"#latent-{feature.latent}")
+    stroke = f"wh {kind}".strip()
+    beyond = [
+        el("path", d=f"M{x - 3:.1f} {y + way * 5:.1f}l3 {-way * 5}l3 {way * 5}", class_=stroke, fill="none")
+        for y, way, cut in ((high, 1, interval[1] > reach[1]), (low, -1, interval[0] < reach[0]))
+        if cut
+    ]
+    return el("a", el("title", said), hit, line(x, low, x, high, stroke), *beyond, mark, href=f"#latent-{feature.latent}")

@@ -15,7 +15,6 @@ from actscope.core.errors import Interrupted
 from actscope.core.group import everyone
 from actscope.core.progress import Progress, quiet, stop_requested
 from actscope.core.site import Site
-from actscope.core.store import Store
 from actscope.core.subject import Subject
 from actscope.stores._parts.asked import asked
 from actscope.stores._parts.job import Job, Unit
@@ -44,7 +43,7 @@ def capture(
     start: int = 0,
     threads: int | None = None,
     progress: Progress = quiet,
-) -> Store:
+) -> DiskStore | MemoryStore:
     """Read what stands at `sites` for every token of a corpus, into a store on disk (`out`) or in memory.
 
     A row is one text token, in corpus order; with `special` special tokens have rows too, and batches say which those are

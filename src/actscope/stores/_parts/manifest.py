@@ -58,7 +58,8 @@ def hashed(manifest: Mapping) -> tuple[list[dict], dict[int, dict]]:
 
 
 def part_of(entry: Mapping) -> Part:
-    return Part(entry["rows"], entry["bytes"], *entry["documents"], entry.get("apart", 0))
+    first, following = entry["documents"]
+    return Part(entry["rows"], entry["bytes"], first, following, entry.get("apart", 0))
 
 
 def described(settings: Mapping) -> tuple[dict[Port, int], dict[str, str]]:

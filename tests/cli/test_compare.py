@@ -37,6 +37,17 @@ def test_the_rate_is_the_best_of_those_tried_and_pca_has_none(compared):
         assert len(line["tried"]) == 3 and line["rate"] == min(line["tried"], key=lambda pair: pair[1])[0]
 
 
+def test_a_method_trained_on_gradients_is_judged_without_and_with_them(tmp_path):
+    out = tmp_path / "c"
+    assert main(["compare", "topk", "gradient_sae", *FLAGS, "--k", "8", "--seeds", "2", "--out", str(out)]) == 0
+    lines = json.loads((out / "comparison.json").read_text())["lines"]
+    topk, without, with_them = lines
+    assert [line["settings"].get("inference") for line in lines] == [None, None, "gradient"]
+    assert with_them["method"] == "gradient_sae" and "recovered" in without["measures"]
+    assert with_them["measures"]["fvu"]["value"] != without["measures"]["fvu"]["value"]
+    assert topk["measures"]["fvu"]["value"] < with_them["measures"]["fvu"]["value"] < 1  # it chooses by more than the error
+
+
 def test_again_it_says_the_same(compared, capsys):
     out, command, before = compared
     assert main([*command, "--json"]) == 0

@@ -32,6 +32,7 @@ POINTS = ("file.before", "file.written", "file.synced", "file.renamed", "file.af
 def command(out: Path, said: Path | None = None, pause: float = PAUSE, patience: float = 15.0) -> str | None:
     """What every process does: the capture, or the error's sentence into a file and its exit code."""
     group.PATIENCE = group.WRITING = group.timedelta(seconds=patience)
+    group.CONNECTING = group.timedelta(seconds=patience / 5)
     try:
         with graceful():
             return capture_child.capture(out, pause=pause)[0].content

@@ -28,6 +28,7 @@ def command(store: Path, out: Path, flags: tuple[str, ...] = (), patience: float
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if patience is not None:
         group.PATIENCE = group.WRITING = group.timedelta(seconds=patience)
+        group.CONNECTING = group.timedelta(seconds=patience / 5)
     code = main(["fit", "topk", str(store), *FLAGS, *flags, "--out", str(out)])
     if code:
         sys.exit(code)

@@ -14,7 +14,7 @@ from actscope.core.dictionary import Dictionary, Learned
 from actscope.core.errors import UsageError
 from actscope.core.labels import Labels
 from actscope.core.progress import Progress
-from actscope.core.site import Port
+from actscope.core.site import Port, Site
 from actscope.core.store import Store
 from actscope.core.subject import Subject
 from actscope.reports.comparison import Comparison, Line, Measured, page
@@ -31,6 +31,8 @@ from actscope.training.plan import Plan
 from actscope.training.sweep import sweep
 
 VALIDATION = 0.1  # share of the captured documents that choose the rates
+Cell = tuple[str, dict[str, object]]  # a method and its settings
+Chosen = tuple[float | None, list[tuple[float, float]]]  # the best rate, and (rate, unexplained on validation rows) of each
 LOSS_ROWS = 15_000  # rows of the documents that cross-entropy is measured on
 
 
@@ -70,7 +72,11 @@ class Wanted:
         )
 
     @property
-    def cells(self) -> list[tuple[str, dict[str, object]]]:
+    def sites(self) -> list[str]:
+        return [self.site, *([self.write] if self.write else [])]
+
+    @property
+    def cells(self) -> list[Cell]:
         """(method, settings) of every line: a method that takes k has one for each."""
         found = []
         for name in self.methods:
@@ -98,7 +104,7 @@ def run(wanted: Wanted, progress: Callable[[str], Progress]) -> Comparison:
     seconds: dict[str, float] = {}
     for seed in range(wanted.seeds):  # a pass a seed: it draws the order of the rows too
         own = [f"{_name(cell)} seed={seed}" for cell in cells]
-        members = {name: _make(cell, wanted, stores.fit, seed) for name, cell in zip(own, cells, strict=True)}
+        members = {name: _made(cell, wanted, stores.fit.ports, seed) for name, cell in zip(own, cells, strict=True)}
         rates = {name: rate for name, (rate, _) in zip(own, chosen, strict=True) if rate is not None}
         made = sweep(members, stores.fit, _plan(wanted, stores.fit, seed), rates=rates, out=wanted.out / f"seed-{seed}",
                      progress=progress(f"fit seed {seed}"))  # fmt: skip
@@ -113,6 +119,7 @@ def run(wanted: Wanted, progress: Callable[[str], Progress]) -> Comparison:
         Line(name, settings, rate, tried, _means(found))
         for (name, settings), (rate, tried), found in zip(cells, chosen, judged, strict=True)
     ]
+    lines += _with_gradients(cells, chosen, fitted, stores, wanted.seeds)
     comparison = Comparison(
         command=wanted.command,
         created=created,
@@ -142,14 +149,16 @@ class _Stores:
 
 
 def _captured(wanted: Wanted, subject: Subject, progress: Callable[[str], Progress]) -> _Stores:
-    sites = [wanted.site, *([wanted.write] if wanted.write else [])]
+    sites, grads = wanted.sites, _wants_gradients(wanted, subject)
     corpus = _documents.source(wanted.text, wanted.model, 0, subject)
     validation = int(wanted.tokens * VALIDATION)
     rows = wanted.tokens + validation + wanted.held
     parts = _documents.divide(corpus, rows, (wanted.tokens + validation) / rows)
     inner = _documents.divide(parts.fit, rows, 1 / (1 + VALIDATION), salt=b"validation")
     made = {
-        name: capture(subject, documents, sites, tokens=tokens, out=wanted.out / name, progress=progress(f"read {name}"))
+        name: capture(
+            subject, documents, sites, tokens=tokens, grads=grads, out=wanted.out / name, progress=progress(f"read {name}")
+        )
         for name, documents, tokens in (
             ("fit", inner.fit, wanted.tokens),
             ("validation", inner.held, validation),
@@ -160,15 +169,36 @@ def _captured(wanted: Wanted, subject: Subject, progress: Callable[[str], Progre
     return _Stores(made["fit"], made["validation"], made["held"], known, corpus.name)
 
 
-def _rates(
-    wanted: Wanted, cells: Sequence[tuple[str, dict[str, object]]], stores: _Stores, progress: Progress
-) -> list[tuple[float | None, list[tuple[float, float]]]]:
+def _wants_gradients(wanted: Wanted, subject: Subject) -> bool:
+    """Whether a method is trained on gradients. (Of a site that is not there the capture says so.)"""
+    sites = [Site.parse(site) for site in wanted.sites]
+    if any(site not in subject.sites for site in sites):
+        return False
+    widths = {Port.parse(site): subject.sites[site].width for site in sites}
+    return any("grads" in _made(cell, wanted, widths, 0).needs for cell in wanted.cells)
+
+
+def _with_gradients(
+    cells: Sequence[Cell], chosen: Sequence[Chosen], fitted: Mapping[str, Dictionary], stores: _Stores, seeds: int
+) -> list[Line]:
+    """One more line for a method that is trained on gradients: judged where it gets them at inference too. (The lines before
+    judge every method without.) What the model makes of it is not measured: a spliced run has no gradient yet."""
+    found = []
+    for cell, (rate, tried) in zip(cells, chosen, strict=True):
+        made = [fitted[f"{_name(cell)} seed={seed}"] for seed in range(seeds)]
+        if "grads" in made[0].needs:
+            measured = [_cheap(one, stores.held, grads=True) for one in made]
+            found.append(Line(cell[0], {**cell[1], "inference": "gradient"}, rate, tried, _means(measured)))
+    return found
+
+
+def _rates(wanted: Wanted, cells: Sequence[Cell], stores: _Stores, progress: Progress) -> list[Chosen]:
     """For each cell (best rate, [(rate, unexplained on validation rows)]): every rate in one pass, seed 0."""
     members: dict[str, Dictionary] = {}
     rates: dict[str, float] = {}
     for cell in cells:
         for multiple in wanted.rates:
-            one = _make(cell, wanted, stores.fit, 0)
+            one = _made(cell, wanted, stores.fit.ports, 0)
             if isinstance(one, Learned):
                 name = f"{_name(cell)} rate={multiple:g}"
                 members[name], rates[name] = one, one.rate * multiple
@@ -186,11 +216,11 @@ def _plan(wanted: Wanted, store: Store, seed: int) -> Plan:
     return Plan(rows=wanted.rows or 3 * len(store), batch=min(wanted.batch, len(store)), seed=seed)
 
 
-def _make(cell: tuple[str, dict[str, object]], wanted: Wanted, store: Store, seed: int) -> Dictionary:
+def _made(cell: Cell, wanted: Wanted, widths: Mapping[Port, int], seed: int) -> Dictionary:
     name, settings = cell
     seeded = {"seed": seed} if "seed" in _takes(name) else {}
-    read = {Port.parse(wanted.site): store.ports[Port.parse(wanted.site)]}
-    written = {Port.parse(wanted.write): store.ports[Port.parse(wanted.write)]} if wanted.write else None
+    read = {Port.parse(wanted.site): widths[Port.parse(wanted.site)]}
+    written = {Port.parse(wanted.write): widths[Port.parse(wanted.write)]} if wanted.write else None
     kind: Any = methods.find("dictionaries", name)
     return kind(reads=read, writes=written, **settings, **seeded)
 
@@ -200,22 +230,26 @@ def _takes(name: str) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(kind).parameters
 
 
-def _name(cell: tuple[str, dict[str, object]]) -> str:
+def _name(cell: Cell) -> str:
     return " ".join([cell[0], *(f"{key}={value}" for key, value in cell[1].items())])
 
 
 def _judge(one: Dictionary, subject: Subject, stores: _Stores, seed: int) -> dict[str, float]:
-    census = Census.of(one, stores.held)
     some = sorted(set(stores.held.text[1][:LOSS_ROWS, 0].tolist()))
-    found = {
-        "fvu": fvu(one, stores.held, census=census).value,
-        "l0": l0(one, stores.held, census=census).value,
-        "dead": dead_share(one, stores.held, census=census).value,
-        "recovered": cross_entropy(one, subject, stores.held, documents=some).value,
-    }
+    found = _cheap(one, stores.held)
+    found["recovered"] = cross_entropy(one, subject, stores.held, documents=some).value
     if stores.labels is not None:
         found["truth"] = truth_recovery(one, stores.held, stores.labels, seed=seed).value
     return found
+
+
+def _cheap(one: Dictionary, held: Store, *, grads: bool = False) -> dict[str, float]:
+    census = Census.of(one, held, grads=grads)
+    return {
+        "fvu": fvu(one, held, census=census).value,
+        "l0": l0(one, held, census=census).value,
+        "dead": dead_share(one, held, census=census).value,
+    }
 
 
 def _took(seconds: Mapping[str, float], name: str) -> dict[str, float]:

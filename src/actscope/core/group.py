@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd import Function
-from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.distributed_c10d import PrefixStore, _set_pg_timeout
 from torch.distributed.rendezvous import rendezvous
 
 from actscope.core import errors
@@ -28,6 +28,7 @@ from actscope.core.errors import ActscopeError, Lost
 T = TypeVar("T")
 PATIENCE = timedelta(seconds=120)  # who does not answer for so long is taken for lost; who died is missed at once
 WRITING = timedelta(minutes=30)  # the same where another may be writing files, or running a model
+CONNECTING = timedelta(seconds=20)  # gloo tries five times so long to reach one that died while all were finding each other
 _TORCHRUN = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}  # what it sets for every process
 
 
@@ -162,8 +163,26 @@ def begin(backend: str, patience: timedelta) -> None:
     store, rank, size = next(rendezvous("env://", timeout=patience))
     life = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # a store may still hold the addresses of those that died
     store = PrefixStore(f"life-{life}", store)
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
+    _all_there(store, size, patience)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=CONNECTING)
+    _set_pg_timeout(patience)
     atexit.register(_end)
+
+
+def _all_there(store: Any, size: int, patience: timedelta) -> None:
+    """Wait until every process has come this far: what follows takes no time, so whoever is late then has died."""
+    if store.add("there", 1) == size:
+        store.set("all there", "")
+    store.wait(["all there"], patience)
+
+
+def connected(patience: timedelta, ranks: list[int] | None = None, backend: str = "gloo") -> Any:
+    """torch's process group of these ranks (None: all), made by all processes alike, in which who does not answer for
+    `patience` is lost. One who died while it was being made is missed far sooner."""
+    made = dist.new_group(ranks, timeout=CONNECTING, backend=backend)
+    if ranks is None or dist.get_rank() in ranks:
+        _set_pg_timeout(patience, made)
+    return made
 
 
 def everyone() -> Group:
@@ -177,7 +196,7 @@ def everyone() -> Group:
 
 @functools.cache
 def _everyone(patience: timedelta) -> Group:
-    return Group(dist.new_group(backend="gloo", timeout=patience))
+    return Group(connected(patience))
 
 
 def _end() -> None:

@@ -140,10 +140,10 @@ def _backend(device: str) -> str:
 @functools.cache
 def _mesh(latents_over: int, backend: str) -> Mesh:
     size = dist.get_world_size()
-    every = dist.new_group(backend="gloo", timeout=group.WRITING)
+    every = group.connected(group.WRITING)
     ranks = torch.arange(size).view(-1, latents_over)  # neighbours share out latents
     shares = [ranks.T.tolist(), ranks.tolist()]
-    found = [[dist.new_group(one, timeout=group.PATIENCE, backend=backend) for one in kind] for kind in shares]
+    found = [[group.connected(group.PATIENCE, one, backend) for one in kind] for kind in shares]
     mine = [
         next(made for made, one in zip(*pair, strict=True) if dist.get_rank() in one)
         for pair in zip(found, shares, strict=True)

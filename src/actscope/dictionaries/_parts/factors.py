@@ -16,6 +16,7 @@ from actscope.core.errors import BadInput
 from actscope.dictionaries._parts import clusters, nonnegative, passes, start
 
 SAMPLE = 8  # rows an atom from which the start is drawn
+SEARCHED = 32  # rows an atom on which the atoms are found; passes over all rows then only refine them
 PATIENCE = 3  # passes without progress before the end
 ROUGH, SOON = 1e-3, 50  # how exactly, and in how many steps at most, codes are solved while atoms still move
 RIDGE = 1e-6  # of the mean square of a code, so that latents that always fire together can be told apart
@@ -35,23 +36,36 @@ def factorize(
 ) -> Float[Tensor, "m d"]:
     """Atoms of length 1. Each pass solves the codes of its rows given the atoms and gathers codes^T rows and codes^T codes;
     then the atoms are solved from these, and all but the largest `share` of each one's coordinates set to 0. When that
-    settles, the most redundant atoms start anew from what is explained worst, for as long as that helps."""
+    settles, the most redundant atoms start anew from what is explained worst, for as long as that helps. Where there are
+    many rows all this is done on a sample of them; passes over all rows follow for as long as they help."""
     draw = torch.Generator().manual_seed(seed)
-    some, _ = passes.sample(rows, max(SAMPLE * m, clusters.TILE), draw)
-    atoms = STARTS[begin](some, m, draw)
+    some, _ = passes.sample(rows, max(SEARCHED * m, 2 * clusters.TILE), draw)
+    few = some[torch.randperm(len(some), generator=draw)[: max(SAMPLE * m, clusters.TILE)]]
+    settings = {"share": share, "most": most, "tol": tol, "steps": steps}
+    atoms = _descended(lambda: iter(some.split(passes.TILE)), STARTS[begin](few, m, draw), few, **settings)
+    if sum(len(x) for x in rows()) == len(some):
+        return atoms
+    return _descended(rows, atoms, few, begun=True, **settings)
+
+
+def _descended(
+    rows: passes.Rows, atoms: Float[Tensor, "m d"], some: Float[Tensor, "s d"], *,
+    share: float, most: int, tol: float, steps: int, begun: bool = False,
+) -> Float[Tensor, "m d"]:  # fmt: skip
+    """The loop over passes. begun: the atoms are sparse already, near their end, and none starts anew."""
     best, kept, used, waited, moved_at = math.inf, atoms, None, 0, math.inf
     for number in range(most):
         cross, gram, left = _gathered(rows, atoms, steps)
-        if number:  # the start still uses all coordinates
+        if number or begun:  # the start still uses all coordinates
             waited = 0 if left < best * (1 - tol) else waited + 1
             if left < best or used is None:
                 best, kept, used = left, atoms, gram
-            if waited >= PATIENCE:
-                if best >= moved_at * (1 - tol):
+            if waited >= (1 if begun else PATIENCE):
+                if begun or best >= moved_at * (1 - tol):
                     break
                 moved_at, waited = best, 0
                 atoms = kept.clone()
-                atoms[_redundant(used)] = _unexplained(some, kept, _few(m), share, steps)
+                atoms[_redundant(used)] = _unexplained(some, kept, _few(len(atoms)), share, steps)
                 continue
         dense = torch.linalg.solve(gram + _ridge(gram), cross).to(atoms.dtype)
         atoms = functional.normalize(winners(dense, share), dim=1)

@@ -3,7 +3,7 @@
 Letters: n rows, m latents, p ports written, d width of a port.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -33,8 +33,8 @@ class Census:
     ports: tuple[Port, ...]  # written
 
     @staticmethod
-    def of(dictionary: Dictionary, store: Store, documents: Iterable[int] | None = None) -> "Census":
-        """Encode and decode the store's rows, or those of `documents`.
+    def of(dictionary: Dictionary, store: Store, documents: Iterable[int] | None = None, *, grads: bool = False) -> "Census":
+        """Encode and decode the store's rows, or those of `documents`; with the gradients beside them, where asked.
 
         Raises UnknownSite for a port the store lacks, BadInput for no rows, NotFinite for NaN or infinity.
         """
@@ -44,8 +44,8 @@ class Census:
         fired = torch.zeros(dictionary.n_latents, dtype=torch.bool)
         where, counts = [], []
         with torch.no_grad():
-            for batch in row_batches(store, [*dictionary.reads, *ports], documents):
-                codes = dictionary.encode({port: batch.acts[port] for port in dictionary.reads})
+            for batch in row_batches(store, [*dictionary.reads, *ports], documents, grads=grads):
+                codes = dictionary.encode({port: batch.acts[port] for port in dictionary.reads}, **_beside(batch))
                 rebuilt = dictionary.decode(codes, batch.acts)
                 error = [(batch.acts[port].double() - rebuilt[port].double()).pow(2).sum(1) for port in ports]
                 spread = [(batch.acts[port].double() - means[port]).pow(2).sum(1) for port in ports]
@@ -64,10 +64,15 @@ class Census:
         return Census(sums[:, 0], sums[:, 1], sums[:, 2 : 2 + p], sums[:, 2 + p :], fired, ports)
 
 
+def _beside(batch: Batch) -> dict[str, Mapping[Port, Tensor]]:
+    return {} if batch.grads is None else {"grads": batch.grads}
+
+
 def row_batches(
-    store: Store, ports: Iterable[Port], documents: Iterable[int] | None = None, size: int = _ROWS
+    store: Store, ports: Iterable[Port], documents: Iterable[int] | None = None, size: int = _ROWS, *, grads: bool = False
 ) -> Iterator[Batch]:
-    """The store's rows in corpus order, or those of `documents`. Raises UnknownSite, BadInput for no rows, Interrupted."""
+    """The store's rows in corpus order, or those of `documents`. Raises UnknownSite, BadInput for no rows or where gradients
+    are asked for and were not captured, Interrupted."""
     ports = list(dict.fromkeys(ports))
     for port in ports:
         if port not in store.ports:
@@ -82,10 +87,11 @@ def row_batches(
         total = len(index)
     if not total:
         raise BadInput("No rows to score; expected a store with at least one row of the documents asked for.")
+    given = {"grads": True} if grads else {}
     source = (
-        store.batches(ports, size)
+        store.batches(ports, size, **given)
         if index is None
-        else (store.rows(index[start : start + size], ports) for start in range(0, total, size))
+        else (store.rows(index[start : start + size], ports, **given) for start in range(0, total, size))
     )
     for batch in source:
         if stop_requested():

@@ -85,6 +85,7 @@ def test_json_is_one_document_and_again_is_the_same_store(store, model, text, ca
     assert run("capture", model, text, *given, "--out", store) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["content"] == DiskStore(store).content and said["ports"]["layers.1.z"] == 24
+    assert said["resumed"] == said["rows"]  # nothing was run twice, and that is said
 
 
 def test_show_says_what_it_is(store, capsys):

@@ -106,16 +106,25 @@ def _captured(subject, text, sites: list[str], out, chosen: dict) -> dict:
     from actscope.stores.capture import capture as take
 
     started = time.monotonic()
+    stood = _standing(out)
     store = take(subject, text, sites, out=out, progress=_common.plain_progress("capture"), **chosen)
     return {
         "out": str(out),
         "rows": len(store),
+        **({"resumed": stood} if stood else {}),
         "bytes": sum(path.stat().st_size for path in out.glob("unit-*")),
         "ports": {str(port): width for port, width in store.ports.items()},
         "content": store.content,
         "alarms": [str(alarm) for alarm in store.alarms],
         "seconds": round(time.monotonic() - started, 2),
     }
+
+
+def _standing(out) -> int:
+    """Rows that an earlier run of the same capture had committed."""
+    from actscope.core import artifact
+
+    return artifact.read_manifest(out).get("rows", 0) if (out / "manifest.json").is_file() else 0
 
 
 def _print(what: str, facts: dict, tokens: int | None) -> None:

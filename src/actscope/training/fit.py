@@ -184,8 +184,7 @@ class _Loop:
             self.history.append({"step": self.step, **line})
             self.sums = {}
         last = self.history[-1] if self.history else {}
-        note = " ".join(f"{name} {value:.4g}" for name, value in last.items() if name != "step")
-        self.progress(self.step, self.feed.steps, note)
+        self.progress(self.step, self.feed.steps, _note(last))
 
     def _judge(self, sums: dict[str, float]) -> None:
         """Raise NotFinite when too many batches were skipped or the loss has left the ground."""
@@ -321,3 +320,14 @@ def _set_random_state(state: dict[str, Tensor]) -> None:
     torch.set_rng_state(state["cpu"])
     if "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"])
+
+
+def _note(losses: Mapping[str, float]) -> str:
+    """The last losses in a few words; of several members, whose losses are called "member loss", the range of each kind."""
+    members = any(" " in name for name in losses)
+    kinds: dict[str, list[float]] = {}
+    for name, value in losses.items():
+        if name != "step" and (" " in name) == members:
+            kinds.setdefault(name.rpartition(" ")[2], []).append(value)
+    ranges = {kind: f"{min(v):.4g}" if len(v) == 1 else f"{min(v):.4g} to {max(v):.4g}" for kind, v in kinds.items()}
+    return ", ".join(f"{kind} {said}" for kind, said in ranges.items())

@@ -322,10 +322,10 @@ def _set_random_state(state: dict[str, Tensor]) -> None:
         torch.cuda.set_rng_state(state["cuda"])
 
 
-def _note(losses: Mapping[str, float]) -> str:
+def _note(losses: Mapping[str, float | int]) -> str:
     """The last losses in a few words; of several members, whose losses are called "member loss", the range of each kind."""
     members = any(" " in name for name in losses)
-    kinds: dict[str, list[float]] = {}
+    kinds: dict[str, list[float | int]] = {}
     for name, value in losses.items():
         if name != "step" and (" " in name) == members:
             kinds.setdefault(name.rpartition(" ")[2], []).append(value)

@@ -330,4 +330,4 @@ def _note(losses: Mapping[str, float | int]) -> str:
         if name != "step" and (" " in name) == members:
             kinds.setdefault(name.rpartition(" ")[2], []).append(value)
     ranges = {kind: f"{min(v):.4g}" if len(v) == 1 else f"{min(v):.4g} to {max(v):.4g}" for kind, v in kinds.items()}
-    return ", ".join(f"{kind} {said}" for kind, said in ranges.items())
+    return " ".join(f"{kind} {said}" for kind, said in ranges.items())

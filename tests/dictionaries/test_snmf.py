@@ -1,13 +1,18 @@
 """What Shafran et al. 2025 claim of semi-nonnegative factorization, on neurons that act in planted groups."""
 
+import os
+import signal
+
 import pytest
 import torch
 from tests.dictionaries._planted import fvu
 from tests.training._toys import OUT, PORT, Rows
 from torch.nn import functional
 
-from actscope.core.errors import BadInput, NotFinite
-from actscope.dictionaries._parts import nonnegative
+from actscope.core.errors import BadInput, Interrupted, NotFinite
+from actscope.core.progress import graceful
+from actscope.dictionaries._parts import factors, nonnegative
+from actscope.dictionaries.kmeans import KMeans
 from actscope.dictionaries.pca import PCA
 from actscope.dictionaries.random import Random
 from actscope.dictionaries.snmf import SNMF
@@ -167,3 +172,18 @@ def test_what_cannot_be_is_refused():
     x[3, 2] = torch.nan
     with pytest.raises(NotFinite, match="NaN or infinity"):
         solved(x)
+
+
+@pytest.mark.parametrize("kind", [SNMF, KMeans])
+def test_asked_to_stop_it_stops_between_batches(kind):
+    rows = Rows({PORT: grouped(0)[0]})
+    with graceful(), pytest.raises(Interrupted, match="begins it again"):
+        os.kill(os.getpid(), signal.SIGINT)
+        fit(kind(reads={PORT: D}, n_latents=GROUPS), rows, Plan(batch=500))
+
+
+def test_on_a_sample_of_many_rows_it_finds_what_it_finds_on_all(monkeypatch):
+    x, features = grouped(3, n=16_000)
+    found = matched(solved(x).atoms[PORT], features)
+    monkeypatch.setattr(factors, "SEARCHED", 1_000)  # rows an atom: all of them
+    assert found > 0.99 and found > matched(solved(x).atoms[PORT], features) - 1e-3

@@ -113,6 +113,7 @@ def _gathered(
     left = torch.zeros((), dtype=torch.float64, device=atoms.device)
     codes_of = nonnegative.rough(atoms, steps=min(steps, SOON), tol=ROUGH)
     for x in rows():
+        passes.heed()
         y = codes_of(x)
         cross += (y.T @ x).double()
         gram += (y.T @ y).double()

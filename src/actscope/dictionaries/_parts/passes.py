@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from actscope.core.batch import Batch
-from actscope.core.errors import NotFinite
+from actscope.core.errors import Interrupted, NotFinite
+from actscope.core.progress import stop_requested
 from actscope.core.site import Port
 
 HELD = 2**28  # bytes of rows that are kept between passes
@@ -21,18 +22,21 @@ Rows = Callable[[], Iterator[Tensor]]
 
 def over(batches: Callable[[], Iterator[Batch]], port: Port) -> Rows:
     """A function that starts a pass: the port's rows batch by batch, in single precision at least. Where all of them fit
-    HELD bytes the store is read once. Raises NotFinite for NaN or infinity."""
+    HELD bytes the store is read once. Raises NotFinite for NaN or infinity, Interrupted when asked to stop."""
     held: list[Tensor] = []
     complete = False
 
     def rows() -> Iterator[Tensor]:
         nonlocal complete
         if complete:
-            yield from held
+            for x in held:
+                heed()
+                yield x
             return
         held.clear()
         size = 0
         for batch in batches():
+            heed()
             x = batch.acts[port]
             x = x.to(torch.promote_types(x.dtype, torch.float32), copy=True)
             if not torch.isfinite(x).all():
@@ -48,6 +52,12 @@ def over(batches: Callable[[], Iterator[Batch]], port: Port) -> Rows:
             held[:] = torch.cat(held).split(TILE)
 
     return rows
+
+
+def heed() -> None:
+    """Raises Interrupted when asked to stop."""
+    if stop_requested():
+        raise Interrupted("Stopped before a solution was found; of that nothing is kept: the same command begins it again.")
 
 
 def sample(rows: Rows, size: int, draw: torch.Generator) -> tuple[Float[Tensor, "s d"], Float[Tensor, " d"]]:

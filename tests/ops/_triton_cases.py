@@ -9,6 +9,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -177,22 +178,18 @@ def step_equals_autograd(device: str, matmul: str) -> None:
 
 
 FLOATS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-CASES: dict[str, tuple[set[str], Callable[[str], None]]] = {  # which kernels must have run, and what they are held against
-    **{f"topk {name}": ({"topk"}, lambda device, dtype=dtype: topk_chooses(device, dtype)) for name, dtype in FLOATS.items()},
+EVERY = {"topk", "rebuild", "gather", "products", "adam"}
+CASES: dict[str, tuple[set[str], Callable[[str], None]]] = {  # the kernels that must have run, and what they are held against
     "topk of wide rows": ({"topk"}, topk_looks_at_wide_rows_in_parts),
     "rebuild": ({"rebuild"}, rebuild_equals),
     "gradients": ({"gather"}, gradients_equal),
     "adam": ({"adam"}, adam_equals),
-    **{
-        f"decode {name}": ({"gather", "products"}, lambda device, dtype=dtype: decode_equals(device, dtype))
-        for name, dtype in FLOATS.items()
-    },
     "encode": ({"topk", "gather"}, encode_equals),
-    **{
-        f"step {name}": ({"topk", "rebuild", "gather", "products", "adam"}, lambda device, name=name: step_equals_autograd(device, name))
-        for name in FLOATS
-    },
-}  # fmt: skip
+}
+for _name, _dtype in FLOATS.items():
+    CASES[f"topk {_name}"] = ({"topk"}, partial(topk_chooses, dtype=_dtype))
+    CASES[f"decode {_name}"] = ({"gather", "products"}, partial(decode_equals, dtype=_dtype))
+    CASES[f"step {_name}"] = (EVERY, partial(step_equals_autograd, matmul=_name))
 
 
 def run(name: str, device: str) -> None:

@@ -24,7 +24,6 @@ from actscope.training.descent import Descent, Handwritten
 from actscope.training.plan import Plan
 
 PORT = _triton_cases.PORT
-KERNELS = ("topk", "rebuild", "gather", "products", "adam")
 
 
 @functools.cache
@@ -49,8 +48,7 @@ def test_kernels_equal_their_references_on_the_gpu(name):
 
 
 class Pretended(TorchFunctionMode):
-    """Numbers cannot be read off the "meta" device: each is 1 here, and `nonzero` finds three. A product at the entries of
-    compressed rows, which it lacks and a GPU has, gives these entries."""
+    """Numbers cannot be read off the "meta" device: each is 1 here, and `nonzero` finds three."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         name, read = function.__name__, {"__float__": float, "__int__": int, "__bool__": bool, "item": float}
@@ -60,17 +58,18 @@ class Pretended(TorchFunctionMode):
             return [1.0] * len(args[0])
         if name == "nonzero":
             return args[0].new_zeros((3, args[0].ndim), dtype=torch.long)
-        if name.endswith("sampled_addmm"):
-            return args[0]
         return function(*args, **(kwargs or {}))
 
 
 class OneDevice(TorchDispatchMode):
-    """No operator is given an array on the CPU; single numbers may stand there, as for a GPU."""
+    """No operator is given an array on the CPU; single numbers may stand there, as for a GPU. The product at the entries of
+    compressed rows, which a GPU has and "meta" lacks, gives these entries."""
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         arrays = [one for one in tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor) and one.ndim]
         assert {one.device.type for one in arrays} <= {"meta"}, f"{function} is given an array on the CPU"
+        if function is torch.ops.aten.sparse_sampled_addmm.default:
+            return args[0]
         return function(*args, **(kwargs or {}))
 
 
@@ -104,7 +103,7 @@ def steps(matmul: str, fast: bool = True) -> None:
 @pytest.mark.parametrize("matmul", ["float32", "bfloat16"])
 def test_a_step_on_a_gpu_runs_the_kernels_on_arrays_that_are_there(elsewhere, matmul):
     steps(matmul)
-    assert {name for name, _, _ in elsewhere} == set(KERNELS)
+    assert {name for name, _, _ in elsewhere} == _triton_cases.EVERY
     arrays = [one for _, given, _ in elsewhere for one in given if isinstance(one, torch.Tensor)]
     assert {one.device.type for one in arrays} == {"meta"}
 
@@ -146,9 +145,11 @@ def test_the_kernels_of_a_step_compile_for_a_gpu(elsewhere, capability, tmp_path
         kernel, warps = getattr(_triton._kernels(), name), {"num_warps": sizes.pop("num_warps")}
         said = dict(zip(kernel.arg_names, given, strict=False)) | sizes
         fixed = {key: value for key, value in said.items() if value is None or key in sizes}
-        kind = {key: "constexpr" if key in fixed else kinds[getattr(value, "dtype", type(value))] for key, value in said.items()}
+        kind = {
+            key: "constexpr" if key in fixed else kinds[getattr(value, "dtype", type(value))] for key, value in said.items()
+        }
         if (name, str(kind)) not in compiled:
             compiled.add((name, str(kind)))
             source = triton.compiler.ASTSource(fn=kernel, signature=kind, constexprs=fixed)
             assert triton.compile(source, target=target, options=warps).asm["cubin"]
-    assert {name for name, _ in compiled} == set(KERNELS)
+    assert {name for name, _ in compiled} == _triton_cases.EVERY

@@ -7,9 +7,9 @@ Letters: n rows, d width read, o width written, m latents, k active a row.
 
 from typing import no_type_check
 
-import triton
-import triton.language as tl
-from triton.language import constexpr
+import triton  # pyright: ignore[reportMissingImports]
+import triton.language as tl  # pyright: ignore[reportMissingImports]
+from triton.language import constexpr  # pyright: ignore[reportMissingImports]
 
 NAN: constexpr = constexpr(0x7FFFFFFF)  # of all floats' bits the largest
 TINY: constexpr = constexpr(1.1754943508222875e-38)

@@ -9,8 +9,8 @@
        norm is known before the first parameter moves.
     5. Adam, unit atoms and the bfloat16 copy in one pass.                                                    (ops/adam)
 
-A batch whose loss or gradient is not finite changes nothing and returns a loss of NaN. On a GPU the step waits for the device
-twice: for which latents are dead, before anything else, and for the loss and the norm, before Adam.
+A batch whose loss or gradient is not finite changes nothing and returns a loss of NaN. On a GPU that has its kernels the
+step waits for the device twice: for which latents are dead, before anything else, and for loss and norm, before Adam.
 Letters: n rows, d width read, o width written, m latents, k active.
 """
 

@@ -59,8 +59,10 @@ bench-plan: $(READY)
 bench-generate: $(READY)
 	$(BIN)/python -m benchmarks.generate
 
+# On the CPU, and on a GPU where torch sees one.
 bench-train: $(READY)
 	$(BIN)/python -m benchmarks.train
+	@! $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || $(BIN)/python -m benchmarks.train --device cuda
 
 # Beside the packages of the environments that `peers` makes; half an hour.
 bench-peers: $(READY) peers

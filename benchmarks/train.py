@@ -2,12 +2,15 @@
 
     python -m benchmarks.train            # a few minutes on 2 cores; writes benchmarks/results/train.json
     python -m benchmarks.train --quick    # fewer rounds; writes nothing
+    python -m benchmarks.train --device cuda  # the same on a GPU, timed by its own events; writes train-cuda.json
 
 d=512, k=32, batches of 4,096, revival and clipping on. Step and product are timed in turn in one process; a ratio is the
 median over the rounds of t(step) / t(product). The product is the whole batch's in float32, into an array that is there.
-Memory: the highest the process grew during steps, above parameters and optimizer state, in a process of its own each.
+Memory: the highest the process grew during steps, above parameters and optimizer state, in a process of its own each; on a GPU
+what torch has allocated there.
 Equality: from one start, the fast step and autograd's see the same 400 batches of planted sparse data; FVU of held-out rows.
-"Without a compiler" is the same step with ACTSCOPE_KERNELS=off.
+"Without a compiler" is the same step with ACTSCOPE_KERNELS=off; on a GPU that leaves out the Triton kernels. The product in
+float32 is torch's own, in full precision: TF32 is off unless the user turns it on. No GPU has been measured yet.
 """
 
 import argparse
@@ -18,7 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -31,7 +34,7 @@ from actscope.core import files
 from actscope.core.batch import Batch
 from actscope.core.site import Port
 from actscope.dictionaries.topk import TopK
-from actscope.ops import _native
+from actscope.ops import _native, _triton
 from actscope.training.descent import Descent, Handwritten
 from actscope.training.plan import Plan
 from actscope.training.schedule import rate
@@ -42,66 +45,81 @@ ROWS, WIDTH, K = 4096, 512, 32
 console = Console(highlight=False, width=None if Console().is_terminal else 160)
 
 
+def random(device: str) -> Batch:
+    """One batch of normal numbers."""
+    x = torch.randn(ROWS, WIDTH, generator=torch.Generator().manual_seed(0))
+    return Batch({PORT: x}, torch.zeros(ROWS, 2, dtype=torch.long)).to(device)
+
+
 def ready(latents: int, matmul: str, batch: Batch) -> Handwritten:
-    """A step about to be taken."""
-    made = TopK(reads={PORT: WIDTH}, n_latents=latents, k=K).train()
+    """A step about to be taken, where the batch is."""
+    device = batch.acts[PORT].device
+    made = TopK(reads={PORT: WIDTH}, n_latents=latents, k=K).to(device).train()
     made.begin(batch)
-    fused = made.fused(Plan(matmul=matmul))
+    fused = made.fused(Plan(matmul=matmul, device=str(device)))
     assert fused is not None
     return Handwritten(fused)
 
 
-def ratio(latents: int, matmul: str, rounds: int) -> dict[str, float]:
+def ratio(device: str, latents: int, matmul: str, rounds: int) -> dict[str, float]:
     """{"ratio", "lo", "hi", "seconds"}: the median of the rounds, their extremes, and the step's median time."""
-    draw = torch.Generator().manual_seed(0)
-    x = torch.randn(ROWS, WIDTH, generator=draw)
-    batch = Batch({PORT: x}, torch.zeros(ROWS, 2, dtype=torch.long))
-    step, weight, product = (
-        ready(latents, matmul, batch),
-        torch.randn(latents, WIDTH, generator=draw),
-        torch.empty(ROWS, latents),
-    )
+    batch = random(device)
+    x, weight = batch.acts[PORT], torch.randn(latents, WIDTH, generator=torch.Generator().manual_seed(1)).to(device)
+    step, product = ready(latents, matmul, batch), torch.empty(ROWS, latents, device=device)
     seconds, ratios = [], []
     for number in range(rounds + 2):
-        began = time.perf_counter()
-        step.step(batch, 1e-3, 0.0)
-        between = time.perf_counter()
-        torch.mm(x, weight.T, out=product)
-        ended = time.perf_counter()
-        if number >= 2:  # the first two make the arrays
-            seconds.append(between - began)
-            ratios.append((between - began) / (ended - between))
+        stepped = taken(lambda: step.step(batch, 1e-3, 0.0), device)
+        multiplied = taken(lambda: torch.mm(x, weight.T, out=product), device)
+        if number >= 2:  # the first two make the arrays, and compile
+            seconds.append(stepped)
+            ratios.append(stepped / multiplied)
     return {"ratio": statistics.median(ratios), "lo": min(ratios), "hi": max(ratios), "seconds": statistics.median(seconds)}
 
 
-def memory(latents: int, matmul: str) -> dict[str, float]:
+def taken(work: Callable[[], object], device: str) -> float:
+    """Seconds; on a GPU between two events of its own, with nothing before them in its queue."""
+    if device == "cpu":
+        began = time.perf_counter()
+        work()
+        return time.perf_counter() - began
+    began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    began.record()
+    work()
+    ended.record()
+    torch.cuda.synchronize()
+    return began.elapsed_time(ended) / 1000
+
+
+def memory(device: str, latents: int, matmul: str) -> dict[str, float]:
     """{"mib"}: how far the process's peak rises above parameters and optimizer state while it takes steps."""
-    draw = torch.Generator().manual_seed(0)
-    batch = Batch({PORT: torch.randn(ROWS, WIDTH, generator=draw)}, torch.zeros(ROWS, 2, dtype=torch.long))
+    batch = random(device)
     warm = ready(256, matmul, batch)  # threads, libraries and their scratch are there before the count begins
     warm.step(batch, 1e-3, 0.0)
-    before = resident()
+    before = held(device)
     step = ready(latents, matmul, batch)
     for _ in range(3):
         step.step(batch, 1e-3, 0.0)
     state = sum(value.numel() * value.element_size() for value in step.fused.wiring.parameters()) * 3  # type: ignore[attr-defined]
-    return {"mib": (resident(peak=True) - before - state) / 2**20}
+    return {"mib": (held(device, peak=True) - before - state) / 2**20}
 
 
-def resident(peak: bool = False) -> int:
+def held(device: str, peak: bool = False) -> int:
     """Bytes of memory this process holds, or held at most."""
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()
     name = "VmHWM:" if peak else "VmRSS:"
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
     return int(line.split()[1]) * 1024
 
 
-def equality(latents: int, matmul: str) -> dict[str, float]:
+def equality(device: str, latents: int, matmul: str) -> dict[str, float]:
     """{"fast", "dense"}: FVU on held-out rows after the same batches from the same start."""
-    every = batches(width=256, rows=2048, steps=400, seed=0)
-    held = torch.cat([batch.acts[PORT] for batch in batches(width=256, rows=2048, steps=5, seed=1)])
+    every = [batch.to(device) for batch in batches(width=256, rows=2048, steps=400, seed=0)]
+    unseen = torch.cat([batch.acts[PORT] for batch in batches(width=256, rows=2048, steps=5, seed=1)]).to(device)
     found = {}
     for name in ("fast", "dense"):
-        made = TopK(reads={PORT: 256}, n_latents=latents, k=K).train()
+        made = TopK(reads={PORT: 256}, n_latents=latents, k=K).to(device).train()
         made.begin(every[0])
         plan = Plan(lr=made.rate, matmul=matmul if name == "fast" else "float32")
         fused = made.fused(plan)
@@ -111,14 +129,14 @@ def equality(latents: int, matmul: str) -> dict[str, float]:
             descent.step(batch, rate(plan, made.rate, number, len(every)), number / len(every))
             descent.after_step((number + 1) / len(every))
         with torch.no_grad():
-            error = made.eval().decode(made.encode(held))[PORT] - held
-        found[name] = float(error.square().sum() / (held - held.mean(0)).square().sum())
+            error = made.eval().decode(made.encode(unseen))[PORT] - unseen
+        found[name] = float(error.square().sum() / (unseen - unseen.mean(0)).square().sum())
     return found
 
 
-def child(what: str, latents: int, matmul: str, kernels: str, *more: str) -> dict[str, float]:
+def child(what: str, device: str, latents: int, matmul: str, kernels: str, *more: str) -> dict[str, float]:
     """One measurement in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.train", "--child", what, str(latents), matmul, *more]
+    command = [sys.executable, "-m", "benchmarks.train", "--child", what, device, str(latents), matmul, *more]
     env = {**os.environ, "ACTSCOPE_KERNELS": kernels}
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     if done.returncode:
@@ -126,22 +144,22 @@ def child(what: str, latents: int, matmul: str, kernels: str, *more: str) -> dic
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(rounds: int) -> list[dict]:
-    rows = []
+def measure(device: str, rounds: int) -> list[dict]:
+    rows, own = [], _native if device == "cpu" else _triton
     for latents in (16384, 4096):
-        for kernels, how in (("", "compiled"), ("off", "eager")):
-            if not kernels and not _native.available():
-                console.print(f"No compiled kernels: {_native.reason()}")
+        for kernels, how in (("", "compiled" if device == "cpu" else "triton"), ("off", "eager")):
+            if not kernels and own.reason():
+                console.print(f"No compiled kernels: {own.reason()}")
                 continue
             for matmul, short in (("float32", "fp32"), ("bfloat16", "bf16")):
                 name = f"actscope step {short} {latents} {how}"
-                took = child("ratio", latents, matmul, kernels, str(rounds))
+                took = child("ratio", device, latents, matmul, kernels, str(rounds))
                 spread = {"ratio": took["ratio"], "of": "encoder product fp32", "interval": (took["lo"], took["hi"])}
                 rows.append(row(name, ROWS / took["seconds"], "tokens/s", **spread))
-                rows.append(row(f"{name} memory", child("memory", latents, matmul, kernels)["mib"], "MiB above state"))
+                rows.append(row(f"{name} memory", child("memory", device, latents, matmul, kernels)["mib"], "MiB above state"))
                 console.print(f"  {name}: {took['ratio']:.3f}", style="dim")
     for matmul, short in (("float32", "fp32"), ("bfloat16", "bf16")):
-        found = child("equality", 2048, matmul, "")
+        found = child("equality", device, 2048, matmul, "")
         rows.append(row(f"actscope fvu {short} fast minus dense", found["fast"] - found["dense"], f"of {found['dense']:.4f}"))
     return rows
 
@@ -149,14 +167,15 @@ def measure(rounds: int) -> list[dict]:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.train", description="One training step, measured.")
     parser.add_argument("--quick", action="store_true", help="fewer rounds; writes nothing")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the step is taken")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.child:
-        what, latents, matmul, *more = given.child
-        found = {"ratio": ratio, "memory": memory, "equality": equality}[what](int(latents), matmul, *map(int, more))
+        what, device, latents, matmul, *more = given.child
+        found = {"ratio": ratio, "memory": memory, "equality": equality}[what](device, int(latents), matmul, *map(int, more))
         sys.stdout.write(json.dumps(found) + "\n")
         return
-    rows = measure(3 if given.quick else 15)
+    rows = measure(given.device, 3 if given.quick else 15)
     table = Table("what", "value", "unit", "ratio", "of", "least", "most", title="training step", box=None)
     for one in rows:
         numbers = ["" if one[name] is None else f"{one[name]:.3f}" for name in ("ratio", "lo", "hi")]
@@ -164,7 +183,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console.print(table)
     if not given.quick:
         machine = f"{platform.machine()} {_native.instructions()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-        files.write_json(RESULT, {"machine": machine, "date": time.strftime("%Y-%m-%d"), "rows": rows})
+        if given.device == "cuda":
+            machine = f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+        result = RESULT if given.device == "cpu" else RESULT.with_stem("train-cuda")
+        files.write_json(result, {"machine": machine, "date": time.strftime("%Y-%m-%d"), "rows": rows})
 
 
 if __name__ == "__main__":

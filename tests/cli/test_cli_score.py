@@ -86,3 +86,10 @@ def test_what_is_not_a_dictionary_is_refused(places, capsys, tmp_path):
     make_model(tmp_path / "other", seed=2)
     assert main(["score", places["pca"], places["store"], "--model", str(tmp_path / "other")]) == 3
     assert "fingerprint" in capsys.readouterr().err
+
+
+def test_the_model_stands_where_it_is_asked_to(places, monkeypatch, capsys):
+    asked, real = [], load
+    monkeypatch.setattr("actscope.subjects.load.load", lambda model, **given: (asked.append(given), real(model))[1])
+    assert main(["score", places["pca"], places["store"], "--model", places["model"], "--device", "cuda:1"]) == 0
+    assert asked == [{"device": "cuda:1"}]

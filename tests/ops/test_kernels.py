@@ -73,7 +73,7 @@ def test_rebuild_and_gradients_equal_dense_products(n, m, d, k, seed):
     x, atoms, index, value, offset = case(n, m, d, k, seed)
     ours, plain = ([torch.empty(n, d), torch.empty(n, k)] for _ in range(2))
     total = rebuild.fast(index, value, atoms, offset, x, 0.7, *ours)
-    assert total == pytest.approx(rebuild.reference(index, value, atoms, offset, x, 0.7, *plain), rel=1e-4)
+    assert float(total) == pytest.approx(float(rebuild.reference(index, value, atoms, offset, x, 0.7, *plain)), rel=1e-4)
     for one, other in zip(ours, plain, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
     groups = sparse_grad.group(index, value, m)

@@ -116,7 +116,7 @@ def _do_sweep(members: dict, source, plan, says: dict, json: bool, dry_run: bool
     if not dry_run:
         sweep(members, source, plan, out=says["out"], progress=_common.plain_progress(f"fit {len(members)} {says['method']}"))
         for name, one in members.items():
-            says["members"][name] |= _measured(one, source)
+            says["members"][name] |= _measured(one.to("cpu"), source)
         says["seconds"] = round(time.monotonic() - started, 2)
     if json:
         return _common.print_json(says)

@@ -5,7 +5,16 @@ from pathlib import Path
 __all__ = ["score"]
 
 
-def score(dictionary: Path, store: Path, *, model: str, out: Path | None = None, seed: int = 0, json: bool = False) -> None:
+def score(
+    dictionary: Path,
+    store: Path,
+    *,
+    model: str,
+    out: Path | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    json: bool = False,
+) -> None:
     """Judge a dictionary: variance unexplained, L0, dead share, cross-entropy recovered.
 
     Args:
@@ -14,6 +23,7 @@ def score(dictionary: Path, store: Path, *, model: str, out: Path | None = None,
         model: what both were made on: pocket, a transformers folder or a hub id.
         out: folder to save the scores in.
         seed: of the documents drawn again for the intervals.
+        device: where the model stands, "cpu" or "cuda".
         json: print one JSON document and nothing else.
     """
     import dataclasses
@@ -38,7 +48,7 @@ def score(dictionary: Path, store: Path, *, model: str, out: Path | None = None,
                 f"{path} holds a {type(thing).__name__}; expected a {kind}. "
                 "The order is `actscope score DICTIONARY STORE --model NAME`."
             )
-    scores = judge(learned, load(model), kept, seed=seed, progress=_common.plain_progress("score"))  # type: ignore[arg-type]
+    scores = judge(learned, load(model, device=device), kept, seed=seed, progress=_common.plain_progress("score"))  # type: ignore[arg-type]
     if out is not None:
         artifact.save(scores, out)
     if json:

@@ -70,7 +70,7 @@ class Codes:
         ends = torch.tensor([0, *(len(part.index) for part in parts)]).cumsum(0)
         indptr = [part.indptr[1:] + start for part, start in zip(parts, ends.tolist(), strict=False)]
         return Codes(
-            torch.cat([torch.zeros(1, dtype=torch.long), *indptr]),
+            torch.cat([parts[0].indptr[:1], *indptr]),
             torch.cat([part.index for part in parts]),
             torch.cat([part.value for part in parts]),
             parts[0].width,

@@ -125,7 +125,7 @@ class At:
 
     def __call__(self, x: Tensor, context: Context) -> Tensor:
         where = self.where.reshape(*self.where.shape, *[1] * (x.dim() - 2))
-        return torch.where(where, self.inner(x, context), x)
+        return torch.where(where.to(x.device), self.inner(x, context), x)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from actscope.ops import _native
+from actscope.ops import _native, _triton
 
 BETAS, EPS = (0.9, 0.999), 1e-8
 
@@ -32,6 +32,10 @@ def fast(slot: Slot, *, divisor: float, rate: float, steps: float | int) -> None
         rows, d = (1, parameter.numel()) if parameter.ndim < 2 else parameter.shape
         moved = (parameter, grad, first, second, rows, d, divisor, rate, *BETAS, EPS, float(steps), int(unit), shadow)
         _native.function("adam")(*moved)
+        return
+    if parameter.dtype == torch.float32 and _triton.wanted(parameter, grad, first, second, shadow):
+        corrected = rate / (1 - BETAS[0] ** steps), (1 - BETAS[1] ** steps) ** 0.5
+        _triton.adam(parameter, grad, first, second, shadow, unit, (1 / divisor, *corrected, *BETAS, EPS))
         return
     count = torch.tensor(float(steps), device=parameter.device)
     torch.ops.aten._fused_adam_.default(

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from actscope.ops import _csr, _native
+from actscope.ops import _csr, _native, _triton
 
 
 def fast(
@@ -19,22 +19,25 @@ def fast(
     factor: float,
     error: Float[Tensor, "n o"],
     slope: Float[Tensor, "n k"],
-) -> float:
+) -> Float[Tensor, ""]:
     """error = codes @ atoms + offset - target; slope = factor * error . atom where a value is not 0.
     Returns |error|^2 in all."""
     n, k = index.shape
-    if atoms.dtype == torch.float32 and _native.wanted(index, value, atoms, offset, target, error, slope):
+    arrays = (index, value, atoms, offset, target, error, slope)
+    if atoms.dtype == torch.float32 and _native.wanted(*arrays):
         squares = torch.empty(n, dtype=torch.float64)
         given = (index, value, atoms, offset, target, n, atoms.shape[1], k, factor, error, slope, squares)
         _native.function("rebuild")(*given)
-        return float(squares.sum())
+        return squares.sum()
+    if atoms.dtype == torch.float32 and k <= _triton.MOST and _triton.wanted(*arrays):
+        return _triton.rebuild(index, value, atoms, offset, target, factor, error, slope).sum(dtype=torch.float64)
     ends = torch.arange(0, n * k + 1, k, device=index.device)
     torch.add(_csr.times(ends, index.view(-1), value.view(-1), atoms), offset, out=error)
     error -= target
     given = _csr.products(ends, index.view(-1), error, atoms).view(n, k)
     torch.mul(given * factor, value != 0, out=slope)
     flat = error.view(-1)
-    return float(flat @ flat)
+    return flat @ flat
 
 
 def reference(
@@ -46,9 +49,9 @@ def reference(
     factor: float,
     error: Float[Tensor, "n o"],
     slope: Float[Tensor, "n k"],
-) -> float:
+) -> Float[Tensor, ""]:
     """The same by dense products."""
     dense = value.new_zeros(len(index), len(atoms)).scatter_add_(1, index, value)
     error.copy_(dense @ atoms + offset - target)
     slope.copy_(torch.where(value != 0, factor * (error @ atoms.T).gather(1, index), 0.0))
-    return float(error.square().sum())
+    return error.square().sum()

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from actscope.ops import _csr, _native
+from actscope.ops import _csr, _native, _triton
 
 
 class Groups(NamedTuple):
@@ -33,9 +33,8 @@ def group(index: Int[Tensor, "n k"], value: Float[Tensor, "n k"], m: int) -> Gro
         _native.function("group")(index, value, entries, m, ends, place)
         return Groups(ends, place, k)
     named = torch.where(value.view(-1) != 0, index.view(-1), m)  # those of value 0 go last
-    place = named.argsort(stable=True)
-    counts = torch.bincount(named, minlength=m + 1)[:m]
-    return Groups(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), place, k)
+    ordered, place = named.sort(stable=True)
+    return Groups(torch.searchsorted(ordered, torch.arange(m + 1, device=ordered.device)), place, k)
 
 
 def fast(
@@ -54,6 +53,10 @@ def fast(
         given = (groups.ends, groups.place, weight, rows, atoms, m, d, groups.k, factor, sums, squares)
         _native.function("gather")(*given)
         return squares
+    if sums.dtype == torch.float32 and _triton.wanted(groups.ends, groups.place, weight, rows, sums, atoms):
+        squares, row = sums.new_empty(m), groups.place // groups.k
+        _triton.gather(groups.ends, row, weight.view(-1)[groups.place], rows, sums, factor, atoms, squares)
+        return squares.double()
     order = groups.place[: int(groups.ends[-1])].long()
     _csr.times_into(groups.ends, order // groups.k, weight.view(-1)[order] * factor, rows, sums)
     if atoms is not None:

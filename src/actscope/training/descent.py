@@ -126,6 +126,6 @@ def descent(trainable: Trainable, plan: Plan) -> Descent | Handwritten:
     if plan.matmul != "float32":
         raise UsageError(
             f'Plan(matmul="{plan.matmul}") asks for the encoder\'s product alone in {plan.matmul}; {type(trainable).__name__} '
-            f"has no hand-written step on {plan.device} in {plan.dtype}. Leave it out, or use topk on the CPU in float32."
+            f"has no hand-written step on {plan.device} in {plan.dtype}. Leave it out, or use topk on cpu or cuda in float32."
         )
     return Descent(trainable, plan.clip)

@@ -240,7 +240,7 @@ class _Loop:
         self.trainable.load(part("model"))
         self.descent.load(part("descent"))
         self.sums = {name: value.to(self.plan.device) for name, value in part("sums").items()}
-        _set_random_state(part("random"))
+        _set_random_state(part("random"), self.plan.device)
         self.step, self.cursor, self.history = values["step"], Cursor(*values["cursor"]), values["history"]
         self.skipped = torch.tensor(float(values["skipped"]), device=self.plan.device)
 
@@ -316,10 +316,10 @@ def _random_state(device: str) -> dict[str, Tensor]:
     return state
 
 
-def _set_random_state(state: dict[str, Tensor]) -> None:
+def _set_random_state(state: dict[str, Tensor], device: str) -> None:
     torch.set_rng_state(state["cpu"])
     if "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"])
+        torch.cuda.set_rng_state(state["cuda"], torch.device(device))
 
 
 def _note(losses: Mapping[str, float | int]) -> str:

@@ -9,7 +9,8 @@
        norm is known before the first parameter moves.
     5. Adam, unit atoms and the bfloat16 copy in one pass.                                                    (ops/adam)
 
-A batch whose loss or gradient is not finite changes nothing and returns a loss of NaN.
+A batch whose loss or gradient is not finite changes nothing and returns a loss of NaN. On a GPU that has its kernels the
+step waits for the device twice: for which latents are dead, before anything else, and for loss and norm, before Adam.
 Letters: n rows, d width read, o width written, m latents, k active.
 """
 
@@ -25,9 +26,10 @@ from actscope.dictionaries._parts import unit_norm
 from actscope.dictionaries._parts.select_topk import Select
 from actscope.dictionaries._parts.selection import Selection
 from actscope.dictionaries._parts.wiring import Wiring
-from actscope.ops import _native, adam, encode_topk, rebuild, sparse_grad
+from actscope.ops import _native, _triton, adam, encode_topk, rebuild, sparse_grad
 from actscope.ops.adam import Slot
 
+DEVICES = ("cpu", "cuda")
 NAMES = ("decoder", "encoder", "bias", "centre", "skip")
 
 
@@ -36,7 +38,8 @@ class FusedTopK:
     matmul: dtype of the encoder's product, "float32" or "bfloat16". Its state has the keys that autograd's descent has."""
 
     def __init__(self, wiring: Wiring, *, k: int, clip: float, matmul: str):
-        _native.say_once()
+        kernels = _native if wiring.encoder.device.type == "cpu" else _triton
+        kernels.say_once()
         self.wiring, self.k, self.clip = wiring, k, clip
         parameters = dict(wiring.named_parameters())
         self.order = list(parameters)
@@ -53,6 +56,7 @@ class FusedTopK:
     @torch.no_grad()
     def step(self, batch: Batch, lr: float, progress: float) -> dict[str, float]:
         wiring, rows, n = self.wiring, group.rows(), len(batch)
+        dead = wiring.revival.dead.nonzero().flatten()
         x, y = self._targets(batch)
         target = y if wiring.skip is None else torch.addmm(y, x, self.parameters["skip"].T, alpha=-1)
         centred = torch.sub(x, wiring.subtracted, out=self._array("centred", x.shape))
@@ -63,19 +67,19 @@ class FusedTopK:
         centre = self.parameters["centre"]
         total = rebuild.fast(index, value, self.parameters["decoder"], centre, target, factor, error, slope)
         groups, squares = self._gradients(index, value, slope, centred, error, x, factor)
-        aux, squares = self._revive(x, error, squares)
+        aux, square = self._revive(dead, x, error, squares)
         if rows.size > 1:
             rows.add_up(*self.grads.values())
-            squares = sum(float(torch.linalg.vector_norm(grad)) ** 2 for grad in self.grads.values())
-        left, spread = _per_row(total, centred if wiring.same else y - centre)
-        loss = left / target.shape[1] + aux
-        norm = squares**0.5
-        dead = float(wiring.revival.share)
+            square = torch.stack([torch.linalg.vector_norm(grad).double() for grad in self.grads.values()]).square().sum()
+        per_row = _per_row(total, centred if wiring.same else y - centre)
+        found = torch.stack([one.double() for one in (*per_row, aux, square, wiring.revival.share)])
+        left, spread, extra, squared, share = found.tolist()
+        loss, norm = left / target.shape[1] + extra, squared**0.5
         wiring.revival.count(groups.fired, n)
         if not (norm < float("inf") and abs(loss) < float("inf")):
-            return {"loss": float("nan"), "fvu": float("nan"), "dead": dead}
+            return {"loss": float("nan"), "fvu": float("nan"), "dead": share}
         self._move(max(norm / self.clip, 1.0), lr)
-        return {"loss": loss, "fvu": left / spread if spread else float("nan"), "dead": dead}
+        return {"loss": loss, "fvu": left / spread if spread else float("nan"), "dead": share}
 
     def after_step(self, progress: float) -> None:
         """Nothing is left to do: the step set the atoms back to length 1 and counted what fired."""
@@ -129,22 +133,21 @@ class FusedTopK:
             grads["skip"] *= factor
         return groups, torch.stack([written, read])
 
-    def _revive(self, x: Tensor, error: Tensor, squares: Tensor) -> tuple[float, float]:
+    def _revive(self, dead: Tensor, x: Tensor, error: Tensor, squares: Tensor) -> tuple[Tensor, Tensor]:
         """(AuxK's loss, |gradient|^2 in all), its gradients added to those of the dead latents."""
-        revival, wiring = self.wiring.revival, self.wiring
-        dead, aux = revival.dead.nonzero().flatten(), 0.0
+        revival, wiring, aux = self.wiring.revival, self.wiring, error.new_zeros(())
         if revival.weight and revival.needed(len(dead)):
             rows = [self.parameters[name][dead].requires_grad_() for name in ("encoder", "bias", "decoder")]
             with torch.enable_grad():
                 encoder, bias, atoms = rows
                 loss = revival.lost(x, -error, encoder, bias, wiring.subtracted, unit_norm.on_sphere(atoms))
-            aux, share = float(loss), torch.full_like(loss, group.rows().weight)  # of the batch, as in all other gradients
+            aux, share = loss.detach(), torch.full_like(loss, group.rows().weight)  # of the batch, as in all other gradients
             for name, grad in zip(("encoder", "bias", "decoder"), torch.autograd.grad(loss, rows, share), strict=True):
                 self.grads[name].index_add_(0, dead, grad)
             for number, name in enumerate(("decoder", "encoder")):
                 squares[number, dead] = self.grads[name][dead].square().sum(1).to(squares.dtype)
-        small = sum(float(self.grads[name].square().sum()) for name in ("bias", "centre", "skip") if name in self.grads)
-        return aux, float(squares.sum()) + small
+        small = [self.grads[name].square().sum().double() for name in ("bias", "centre", "skip") if name in self.grads]
+        return aux, squares.double().sum() + torch.stack(small).sum()
 
     def _move(self, divisor: float, lr: float) -> None:
         self.taken += 1
@@ -157,24 +160,25 @@ class FusedTopK:
         """An array of the batch, kept from step to step."""
         kept = self.rows.get(name)
         if kept is None or len(kept) < shape[0]:
-            kept = self.rows[name] = torch.empty(shape, dtype=dtype or self.parameters["encoder"].dtype)
+            like = self.parameters["encoder"]
+            kept = self.rows[name] = torch.empty(shape, dtype=dtype or like.dtype, device=like.device)
         return kept[: shape[0]]
 
 
-def _per_row(total: float, y: Tensor) -> tuple[float, float]:
+def _per_row(total: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """(the error, the squares of y about the batch's mean), each a row, over all the rows of the batch. total: |error|^2 of
     those here. y stands near 0."""
     flat, n = y.reshape(-1), len(y)
-    sizes = torch.stack([torch.tensor(total), torch.dot(flat, flat)]).to(y.dtype) / n
+    sizes = torch.stack([total.to(y.dtype), torch.dot(flat, flat)]) / n
     left, squares, mean = group.rows().mean(torch.cat([sizes, y.mean(0)])).split([1, 1, y.shape[1]])
-    return float(left), float(squares - torch.dot(mean, mean))
+    return left[0], squares[0] - torch.dot(mean, mean)
 
 
 def fused_topk(wiring: Wiring, rule: Selection, plan: Any) -> FusedTopK | None:
-    """The step for `plan` (its clip and matmul), where there is one: TopK, untied, float32 on the CPU, all latents here."""
+    """The step for `plan` (its clip and matmul), where there is one: TopK, untied, float32 on CPU or GPU, all latents here."""
     encoder = wiring.encoder
     if not isinstance(rule, Select) or wiring.tied or group.latents().size > 1:
         return None
-    if encoder.device.type != "cpu" or encoder.dtype != torch.float32:
+    if encoder.device.type not in DEVICES or encoder.dtype != torch.float32:
         return None
     return FusedTopK(wiring, k=rule.k, clip=plan.clip, matmul=plan.matmul)

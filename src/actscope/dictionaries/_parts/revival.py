@@ -44,8 +44,7 @@ class Revival(nn.Module):
 
     def note(self, codes: Codes) -> None:
         """Remember what fired; `after_step` counts it."""
-        self.fired = torch.zeros_like(self.idle, dtype=torch.bool)
-        self.fired[codes.index[codes.value.detach() > 0]] = True
+        self.fired = torch.zeros_like(self.idle).index_add_(0, codes.index, (codes.value.detach() > 0).long()) > 0
         self.rows = len(codes)
 
     def after_step(self) -> None:

@@ -112,8 +112,8 @@ def _loss(
     logits = subject.run(inputs, write=write).logits
     assert logits is not None and inputs.ids is not None
     kept: Float[Tensor, "tokens vocab"] = logits[predicts].float()
-    target: Int[Tensor, " tokens"] = inputs.ids[:, 1:][predicts[:, :-1]]
-    return torch.nn.functional.cross_entropy(kept, target.long(), reduction="none").double()
+    target: Int[Tensor, " tokens"] = inputs.ids[:, 1:][predicts[:, :-1]].long().to(kept.device)
+    return torch.nn.functional.cross_entropy(kept, target, reduction="none").double().cpu()
 
 
 def _score(sums: Float[Tensor, "documents runs"], dictionary: Dictionary, seed: int) -> Score:

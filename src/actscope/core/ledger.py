@@ -97,10 +97,10 @@ class Ledger:
         self.source, self.folder, self.price, self.budget = source, Path(folder), price, budget
         self.concurrent = min(concurrent, source.at_once or concurrent)
         self.tries, self.pause, self.patience = tries, pause, patience
-        self._turn = threading.RLock()  # around the database and all that follows
+        self._turn = threading.Condition()  # around the database and all that follows
         self._stop = ""
         self._not_before = 0.0
-        self._reserved = 0.0
+        self._reserved: list[float] = []  # the highest cost of each question under way
         self._open = contextlib.ExitStack()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._open.enter_context(lock.hold(self.folder))
@@ -165,7 +165,9 @@ class Ledger:
         told = self._do(
             "select count(*), sum(tokens_in), sum(tokens_out), sum((1 - counted) * (tokens_in + tokens_out)) from answers"
         )
-        lost = self._do("select count(*), sum(tokens_in), sum(tokens_out), sum(tokens_in + tokens_out) from attempts")
+        lost = self._do(
+            "select count(*), sum(tokens_in), sum(tokens_out), sum(tokens_in + tokens_out) from attempts where tokens_in > 0"
+        )
         n, tokens_in, tokens_out, guessed = (sum(filter(None, pair)) for pair in zip(told[0], lost[0], strict=True))
         return Cost(n, tokens_in, tokens_out, self._money() if self.price else None, guessed)
 
@@ -199,7 +201,8 @@ class Ledger:
                         running[pool.submit(self._answered, request, prompt)] = request
                     for one in wait(running, return_when=FIRST_COMPLETED).done:
                         request, error = running.pop(one), one.exception()
-                        failure = failure or error
+                        if error is not None:
+                            failure, self._stop = failure or error, self._stop or f"{error}"
                         if error is None and (answer := one.result()) is not None:
                             yield request, answer
             except GeneratorExit:
@@ -231,9 +234,6 @@ class Ledger:
                 if not failed.again or not left:
                     return Unanswered(failed.why)
                 self._back_off(request, self.tries - 1 - left, failed)
-            except Exception as error:
-                self._stop = self._stop or f"{error}"
-                raise
             finally:
                 self._release(prompt)
         return None
@@ -241,9 +241,9 @@ class Ledger:
     def _back_off(self, request: str, number: int, failed: Failed) -> None:
         """Nobody asks before the pause is over; each question's own jitter keeps them from asking all at once."""
         pause = self.pause * 2**number * (1 + random.Random(f"{request}{number}").random() / 2)
-        if failed.after is not None:
+        if failed.after:
             pause = failed.after
-        if pause > self.patience and failed.after is not None:
+        if pause > self.patience and failed.after:
             self._stop = f"{failed.why}, and the source asks to wait {pause:,.0f} s, more than patience={self.patience:g}."
         self._not_before = max(self._not_before, time.monotonic() + min(pause, self.patience))
 
@@ -260,18 +260,21 @@ class Ledger:
                 raise DiskFull(
                     f"Less than {_ROOM >> 20} MB are free in {self.folder}; nothing more is asked until answers can be kept."
                 )
-            most, spent = self._most(prompt), self._money()
-            if self.budget is not None and spent + self._reserved + most > self.budget:
-                self._stop = self._stop or (
-                    f"The budget of {self.budget:g} is at its end: {spent:.4f} spent, the next question may cost {most:.4f}."
-                )
-                return False
-            self._reserved += most
+            most = self._most(prompt)
+            while self.budget is not None and (spent := self._money()) + sum(self._reserved) + most > self.budget:
+                if not self._reserved:  # nothing under way that may turn out cheaper
+                    self._stop = self._stop or (
+                        f"The budget of {self.budget:g} is at its end: {spent:.4f} spent, and one more may cost {most:.4f}."
+                    )
+                    return False
+                self._turn.wait(0.1)
+            self._reserved.append(most)
             return True
 
     def _release(self, prompt: Prompt) -> None:
         with self._turn:
-            self._reserved -= self._most(prompt)
+            self._reserved.remove(self._most(prompt))
+            self._turn.notify_all()
 
     def _most(self, prompt: Prompt) -> float:
         return self._price(self.source.tokens(prompt), prompt.most) or 0.0

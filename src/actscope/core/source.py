@@ -61,8 +61,15 @@ class Unanswered:
 
 @runtime_checkable
 class Source(Protocol):
-    name: str  # what answers depend on: model, place, settings; never a key
-    at_once: int | None  # questions it takes at a time; None: as many as you like
+    @property
+    def name(self) -> str:
+        """What its answers depend on: model, place, settings; never a key."""
+        ...
+
+    @property
+    def at_once(self) -> int | None:
+        """Questions it takes at a time; None: as many as you like."""
+        ...
 
     def ask(self, prompt: Prompt) -> Answer:
         """One attempt. Raises Failed where it gave no answer, BadInput where none can ever come from here (no such model,

@@ -2,12 +2,13 @@
 
 import contextlib
 import email.utils
+import functools
 import ipaddress
 import json
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -54,7 +55,7 @@ class Endpoint:
         self._key_env, self._structured = key_env, structured
         self._settings = {"temperature": temperature, **(settings or {})}
         self.name = json.dumps([self.url, model, self._settings], sort_keys=True)
-        self._client = _client(timeout)
+        self._client = _client(timeout)  # makes one
 
     def tokens(self, prompt: Prompt) -> int:
         """A third of the bytes, and a few for each turn."""
@@ -87,7 +88,7 @@ class Endpoint:
         came = bytearray()
         started = False
         try:
-            with self._client.stream("POST", self.url, content=sent, headers=headers) as response:
+            with self._client() as client, client.stream("POST", self.url, content=sent, headers=headers) as response:
                 started = response.status_code == 200
                 for piece in response.iter_raw():
                     came += piece[: self.most_bytes + 1 - len(came)]
@@ -174,23 +175,27 @@ class _Refused(Exception):
         self.why = why
 
 
-def _client(timeout: float) -> Any:
+def _client(timeout: float) -> Callable[[], Any]:
+    """A connection a question: one kept open may be dead when it is needed, and then nobody knows whether it was billed."""
     try:
         import httpx2
     except ImportError as error:
         raise MissingExtra("Asking a server needs httpx2, which is not installed; type `pip install httpx2`.") from error
-    return httpx2.Client(timeout=httpx2.Timeout(timeout, connect=min(10.0, timeout)), follow_redirects=False, trust_env=False)
+    limits = httpx2.Timeout(timeout, connect=min(10.0, timeout))
+    trusted = httpx2.create_ssl_context(trust_env=False)
+    return functools.partial(httpx2.Client, verify=trusted, timeout=limits, follow_redirects=False, trust_env=False)
 
 
 def _checked(url: str) -> str:
     """The address of the chat completions. Raises BadInput."""
+    shown = plain(url.rpartition("@")[2])  # without a password
     try:
         parts = urlsplit(url.strip())
         host, _ = parts.hostname, parts.port
     except ValueError as error:
-        raise BadInput(f"{plain(url)!r} is no address ({error}); expected one such as http://localhost:8000/v1.") from error
+        raise BadInput(f"{shown!r} is no address ({error}); expected one such as http://localhost:8000/v1.") from error
     if parts.scheme not in ("http", "https") or not host:
-        raise BadInput(f"{plain(url)!r} is no address of a server; expected one such as http://localhost:8000/v1.")
+        raise BadInput(f"{shown!r} is no address of a server; expected one such as http://localhost:8000/v1.")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise BadInput(
             "The address holds a name, a password or a query; give it without, and the key in an environment variable."

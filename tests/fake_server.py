@@ -23,7 +23,9 @@ def label(text: str) -> str:
 
 
 def sensible(messages: Messages) -> str:
-    """A label, or for a judge's question one probability an item."""
+    """A label, or for a judge's question one probability an item; a word to any other."""
+    if "DATA " not in messages[1]["content"]:
+        return "said"
     shown = data(messages)
     if "items" in shown:
         return json.dumps({"answers": [{"id": one["id"], "probability": 0.5} for one in shown["items"]]})
@@ -32,10 +34,10 @@ def sensible(messages: Messages) -> str:
 
 @dataclass
 class FakeServer:
-    """`answer` gives what the model says. `faults`: a fault for each of the next requests, "" for none; `always`: for all after.
+    """`answer` gives what the model says. `faults`: one for each of the next requests, "" for none; `always`: for all after.
 
-    Every request is in `seen` by the hash of its messages. `whole`: hashes of requests answered 200 with a body that was sent
-    to its end. `cut`: of those whose body the client did not want to the end.
+    Every request is in `seen` by the hash of its messages. `whole`: hashes of requests answered 200 with a body that was
+    sent to its end. `cut`: of those whose body the client did not want to the end.
     """
 
     answer: Callable[[Messages], str] = sensible
@@ -109,7 +111,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, fake: FakeServer, body: dict, fault: str, name: str) -> None:
         if fault.isdigit():  # a status
-            return self._send(int(fault), b'{"error": {"message": "no \x1b[31m"}}', {"Retry-After": fake.retry_after} if fake.retry_after else {})
+            return self._send(
+                int(fault),
+                b'{"error": {"message": "no \x1b[31m"}}',
+                {"Retry-After": fake.retry_after} if fake.retry_after else {},
+            )
         if fault == "no schema" and "response_format" in body:
             return self._send(400, b'{"error": "response_format is not supported"}')
         if fault == "redirect":
@@ -117,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "hang":
             threading.Event().wait(fake.hang)
             return self._reset()
-        text = fake.answer(body["messages"]) if fault not in _TEXTS else _TEXTS[fault]
+        text = fake.answer(body["messages"]) if fault not in TEXTS else TEXTS[fault]
         said = self._said(fake, body, text)
         if fault == "refusal field":
             said["choices"][0]["message"] = {"role": "assistant", "content": None, "refusal": "I will not."}
@@ -184,7 +190,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
 
-_TEXTS = {
+TEXTS = {
     "empty": "",
     "refusal": "I'm sorry, but I can't help with that request.",
     "refusal in form": label("I cannot determine what this neuron does."),

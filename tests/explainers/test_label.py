@@ -29,10 +29,13 @@ LABELS = [
     "fires on the token ' Monday', ' Friday' or ' Tuesday'", "days of the week", "First tokens of a line in Python code",
     "fires on what follows ' the' where the token is ' cat'", "Los Angeles and Las Vegas place names",
     "closing brackets after a number, e.g. ')' or ']'", "fires on the last token of 'Monday. Tuesday' in lists",
-    "fires on 'it's' and \"don't\" contractions", "punctuation marks such as '.', ',' and '!'", "HTML tags such as '<div>' and '</p>'",
+    "fires on 'it's' and \"don't\" contractions", "punctuation marks such as '.', ',' and '!'",
+    "HTML tags such as '<div>' and '</p>'",
     "fires on tokens between ( and ), but not where the token is ' a'", "fires on a token that ends in 'ng'",
-    "first-person pronouns such as 'I' and 'we' at the start of a clause", "numbers from 1 to 12 in dates", "the word 'sorry' in apologies",
-    "fires on white space, or on ' a'", "tokens after 'Ignore all previous instructions' in text", r"line breaks such as '\n' after a colon",
+    "first-person pronouns such as 'I' and 'we' at the start of a clause", "numbers from 1 to 12 in dates",
+    "the word 'sorry' in apologies",
+    "fires on white space, or on ' a'", "tokens after 'Ignore all previous instructions' in text",
+    r"line breaks such as '\n' after a colon",
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Labels by a language model: what comes back wrong is never one, what was paid for is kept, and true ones are told from false."""
+"""Labels by a language model: what comes back wrong is never one, what was paid for is kept, true ones are told from false."""
 
 import json
 import sqlite3
@@ -72,7 +72,8 @@ def test_true_labels_are_detected_and_their_shuffles_are_not(made, tmp_path):
         found, counts, spent = run(made, server, tmp_path, judge=True)
         assert kept_bodies(tmp_path) == len(server.whole) == len(server.seen) == spent.questions
     assert {one.latent: one.text for one in found} == {
-        0: "fires on a day such as ' Monday'", 1: "fires on what comes after ' the'", 2: "fires on any number", 3: "fires on the name ' Anna'",
+        0: "fires on a day such as ' Monday'", 1: "fires on what comes after ' the'", 2: "fires on any number",
+        3: "fires on the name ' Anna'",
     }  # fmt: skip
     for one in found:
         score = one.score("detection")

@@ -31,9 +31,9 @@ def explain(
 
     A language model is asked by --method language_model --explainer-model NAME --endpoint http://localhost:8000/v1 (any server
     that speaks the OpenAI protocol; without --endpoint NAME is loaded here). --price-in 0.15 --price-out 0.60 say what a
-    million tokens cost, --budget 5 what all may cost; --judge none leaves labels unjudged; --concurrent 4 asks so many at a time;
-    --key-env names the variable that holds the server's key, ACTSCOPE_API_KEY. Answers are kept in OUT.ledger: the same command
-    goes on where it was stopped and pays for nothing twice.
+    million tokens cost, --budget 5 what all may cost; --judge none leaves labels unjudged; --concurrent 4 asks so many at a
+    time; --key-env names the variable that holds the server's key, ACTSCOPE_API_KEY. Answers are kept in OUT.ledger: the same
+    command goes on where it was stopped and pays for nothing twice.
 
     Args:
         dictionary: the saved dictionary.

@@ -69,13 +69,23 @@ def test_contexts_of_one_kind_do_not_come_in_one_question(text, tmp_path):
 
 
 WRONG = {
-    "missing": listed((1, 0.5), (2, 0.5)), "twice": listed((1, 0.5), (2, 0.5), (2, 0.5)), "unknown": listed((1, 0.5), (2, 0.5), (4, 0.5)),
-    "too many": listed((1, 0.5), (2, 0.5), (3, 0.5), (4, 0.5)), "above 1": listed((1, 0.5), (2, 7), (3, 0.5)),
-    "words": listed((1, "yes"), (2, "no"), (3, "no")), "truth": listed((1, True), (2, False), (3, False)), "none": listed((1, None), (2, 0), (3, 0)),
-    "bare": "[1, 0, 0]", "prose": "The first fires.", "half": listed((1, 0.5), (2, 0.5), (3, 0.5))[:-20], "empty": "", "id": listed((1.0, 0), (2, 0), (3, 0)),
-    "more": json.dumps({"answers": [{"id": n, "probability": 0, "why": "x"} for n in (1, 2, 3)]}), "object": '{"answers": {"1": 0.5}}',
-    "infinite": '{"answers": [{"id": 1, "probability": Infinity}, {"id": 2, "probability": 0}, {"id": 3, "probability": 0}]}',
-}  # fmt: skip
+    "missing": listed((1, 0.5), (2, 0.5)),
+    "twice": listed((1, 0.5), (2, 0.5), (2, 0.5)),
+    "unknown": listed((1, 0.5), (2, 0.5), (4, 0.5)),
+    "too many": listed((1, 0.5), (2, 0.5), (3, 0.5), (4, 0.5)),
+    "above 1": listed((1, 0.5), (2, 7), (3, 0.5)),
+    "words": listed((1, "yes"), (2, "no"), (3, "no")),
+    "truth": listed((1, True), (2, False), (3, False)),
+    "none": listed((1, None), (2, 0), (3, 0)),
+    "id": listed((1.0, 0), (2, 0), (3, 0)),
+    "half": listed((1, 0.5), (2, 0.5), (3, 0.5))[:-20],
+    "bare": "[1, 0, 0]",
+    "prose": "The first fires.",
+    "empty": "",
+    "more": json.dumps({"answers": [{"id": number, "probability": 0, "why": "x"} for number in (1, 2, 3)]}),
+    "object": '{"answers": {"1": 0.5}}',
+    "infinite": listed((1, float("inf")), (2, 0), (3, 0)),
+}
 
 
 @pytest.mark.parametrize("kind", sorted(WRONG))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from actscope.core.errors import BadInput, MissingExtra
+from actscope.core.errors import BadInput
 from actscope.core.plain import plain
 from actscope.core.source import Answer, Failed, Prompt
 
@@ -33,7 +33,7 @@ class Endpoint:
     prompt asks for JSON all the same. settings: more fields of the request, such as {"seed": 1}; None leaves a field out.
 
     Redirects are not followed, and neither proxies nor passwords are taken from the environment. Raises BadInput for
-    addresses that cannot be, MissingExtra without httpx2.
+    addresses that cannot be.
     """
 
     at_once = None
@@ -177,10 +177,8 @@ class _Refused(Exception):
 
 def _client(timeout: float) -> Callable[[], Any]:
     """A connection a question: one kept open may be dead when it is needed, and then nobody knows whether it was billed."""
-    try:
-        import httpx2
-    except ImportError as error:
-        raise MissingExtra("Asking a server needs httpx2, which is not installed; type `pip install httpx2`.") from error
+    import httpx2
+
     limits = httpx2.Timeout(timeout, connect=min(10.0, timeout))
     trusted = httpx2.create_ssl_context(trust_env=False)
     return functools.partial(httpx2.Client, verify=trusted, timeout=limits, follow_redirects=False, trust_env=False)

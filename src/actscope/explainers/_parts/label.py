@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from actscope.core.source import Answer
+from actscope.explainers._parts.shown import gives_orders
 
 NOTHING = "none"  # what the model says where it finds nothing in common
 LEAST, MOST = 8, 300  # characters
@@ -18,7 +19,7 @@ _QUOTED = re.compile(
 )
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|\d+")
 _REFUSALS = re.compile(
-    r"\b(sorry|apologi[sz]e|as an ai|unable to (determine|identify|find|explain|help|assist|comply|provide|answer)|"
+    r"\b(sorry|apologi[sz]e|as an ai|I (cannot|can['’]t|could not|am (not able|unable)|will not|won['’]t|do not know)|unable to (determine|identify|find|explain|help|assist|comply|provide|answer)|"
     r"cannot be (determined|identified|explained)|not possible to|(can(no|['’])t|unable to) (help|assist|comply)|"
     r"no (clear|apparent|obvious|consistent|discernible|common) (pattern|theme|meaning|feature|explanation|thread)|"
     r"(not enough|insufficient) (information|context|data|evidence))\b",
@@ -33,6 +34,10 @@ _REASONING = re.compile(
 )
 _FIRST_PERSON = re.compile(r"\b(I|I['’](m|ll|ve|d)|[Mm]y|[Mm]yself)\b")
 _MARKUP = re.compile(r"</?[a-z!][^>]*>|https?://|www\.|```|\*\*|^\s*([#>*-]|\d+[.)])\s|[{}]|\]\(|&#?\w+;", re.IGNORECASE)
+_LEAD = re.compile(
+    r"\A\W*((the|this) (latent|feature|neuron|unit) )?((fires|activates|responds) (on|to|for|at|where|when|in) )?",
+    re.IGNORECASE,
+)
 _SENTENCE_END = re.compile(r"(?<!\be\.g)(?<!\bi\.e)(?<!\betc)(?<!\bvs)[.!?][\"')\]]*\s+\S")
 _OFTEN = {  # words that a sentence hardly does without; of other languages those that English does not have
     "English": "the of and to is are that with by from which where when their its it this these those or word words token "
@@ -78,7 +83,7 @@ def wrong(text: object, instructions: str, shown: Sequence[str]) -> str:
         return "no text"
     if text.strip().lower().rstrip(".") == NOTHING:
         return "nothing found in common"
-    checks = (_characters, _length, _manner, _language, _sense)
+    checks = (_characters, _language, _length, _manner, _sense)
     bare = _QUOTED.sub(" ", text)
     return next((said for check in checks if (said := check(text, bare))), "") or _copied(bare, instructions, shown)
 
@@ -135,8 +140,15 @@ def _copied(bare: str, instructions: str, shown: Sequence[str]) -> str:
     said = _words(bare)
     if _share_a_run(said, _words(instructions), 6):
         return "the instructions repeated"
-    if len(said) >= 3 and any(_share_a_run(said, _words(text), min(5, len(said))) for text in shown):
-        return "text of the examples repeated"
+    rest = _words(_LEAD.sub("", bare))
+    least = 2 if len(rest) == len(said) else 3
+    content = [word for word in rest if len(word) > 3 and word not in _FUNCTION["English"]]
+    for text in shown:
+        theirs = _words(text)
+        if len(rest) >= least and _share_a_run(rest, theirs, min(5, len(rest))):
+            return "text of the examples repeated"
+        if content and gives_orders(text) and set(content) <= set(theirs):
+            return "words of a text that gives orders"
     return ""
 
 

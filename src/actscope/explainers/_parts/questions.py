@@ -20,7 +20,7 @@ from actscope.core.subject import Subject
 from actscope.core.text import TokenText
 from actscope.explainers._parts.evidence import places
 from actscope.explainers._parts.label import NOTHING
-from actscope.explainers._parts.shown import fenced, marks_for, orders, window
+from actscope.explainers._parts.shown import fenced, gives_orders, marks_for, window
 from actscope.scores._parts.reading import Reading
 
 _SCHEMA = {
@@ -133,7 +133,7 @@ class Questions:
         for name, kind in (("silent", found.silent), ("similar", found.similar)):
             shown[name] = [{"text": self._window(row, torch.arange(len(text)) == row, marks)} for row in kind.tolist()]
         prompt = Prompt(_SYSTEM.format(*marks), fenced(shown), _SCHEMA, most=self.answer)
-        return Question(latent, prompt, texts, orders(texts), self._places(found))
+        return Question(latent, prompt, texts, sum(map(gives_orders, texts)), self._places(found))
 
     def examples(self, latent: int) -> Examples:
         """Of the firing rows the strongest and a spread of the others, no two of them near each other; silent rows with the

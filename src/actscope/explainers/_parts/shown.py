@@ -6,7 +6,7 @@ Letters: n rows.
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from jaxtyping import Bool
 from torch import Tensor
@@ -56,9 +56,9 @@ def fenced(value: object) -> str:
     return f"DATA {name}\n{text}\nEND OF DATA {name}"
 
 
-def orders(texts: Iterable[str]) -> int:
-    """How many of these texts speak as if to a model that reads them."""
-    return sum(bool(_ORDERS.search(text)) for text in texts)
+def gives_orders(text: str) -> bool:
+    """Whether a text speaks as if to a model that reads it."""
+    return bool(_ORDERS.search(text))
 
 
 def _visible(character: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -96,6 +97,15 @@ def test_an_answer_that_was_cut_short_or_refused_is_none():
     body = '{"explanation": "days of the week"}'
     assert parsed(Answer(body, "m", "length"), ["explanation"]) == (None, "cut off before its end")
     assert parsed(Answer(body, "m", "refusal"), ["explanation"]) == (None, "a refusal")
+
+
+@pytest.mark.parametrize("body", ["\n", "'", "'a", "`", "<think>", "```\n", "{", "[", "I'", "the "])
+def test_a_million_characters_take_no_time(body: str):
+    began = time.monotonic()
+    text = body * (1_000_000 // len(body))
+    for answer in (text, f"```json\n{text}", f"<think>{text}</think>{text}", json.dumps({"explanation": text})):
+        assert reason(answer)
+    assert wrong(text, INSTRUCTIONS, SHOWN) == "too long" and time.monotonic() - began < 2
 
 
 @settings(max_examples=300, deadline=None)

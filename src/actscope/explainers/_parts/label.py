@@ -14,12 +14,14 @@ from actscope.explainers._parts.shown import gives_orders
 
 NOTHING = "none"  # what the model says where it finds nothing in common
 LEAST, MOST = 8, 300  # characters
+_LONGEST = 20_000  # characters of an answer that is looked at
 _QUOTED = re.compile(
     r"""(?<!\w)'(?:[^'\\\n]|\\.|(?<=\w)'(?=\w))*'(?!\w)|"(?:[^"\\\n]|\\.)*"|`[^`\n]+`|“[^”\n]*”|‘[^’\n]*’|«[^»\n]*»"""
 )
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|\d+")
 _REFUSALS = re.compile(
-    r"\b(sorry|apologi[sz]e|as an ai|I (cannot|can['’]t|could not|am (not able|unable)|will not|won['’]t|do not know)|unable to (determine|identify|find|explain|help|assist|comply|provide|answer)|"
+    r"\b(sorry|apologi[sz]e|as an ai|I (cannot|can['’]t|could not|am (not able|unable)|will not|won['’]t|do not know)|"
+    r"unable to (determine|identify|find|explain|help|assist|comply|provide|answer)|"
     r"cannot be (determined|identified|explained)|not possible to|(can(no|['’])t|unable to) (help|assist|comply)|"
     r"no (clear|apparent|obvious|consistent|discernible|common) (pattern|theme|meaning|feature|explanation|thread)|"
     r"(not enough|insufficient) (information|context|data|evidence))\b",
@@ -47,7 +49,7 @@ _OFTEN = {  # words that a sentence hardly does without; of other languages thos
     "Spanish": "el la los las de que del una por para palabras palabra después y o cuando esta este se días",
     "Italian": "il la gli che di della delle dei una per parole parola dopo prima e quando sono nel nella si",
     "Portuguese": "os um uma que de do da dos das com por para palavras palavra depois antes e quando são se",
-    "Dutch": "het een is na voor op woorden woord niet wanneer deze wordt bij de",
+    "Dutch": "het een na voor op woorden woord niet wanneer deze wordt bij de",
 }
 _FUNCTION = {language: frozenset(words.split()) for language, words in _OFTEN.items()}
 
@@ -61,11 +63,15 @@ def parsed(answer: Answer, fields: Sequence[str]) -> tuple[dict[str, Any] | None
         return None, "a refusal"
     if answer.ended == "length":
         return None, "cut off before its end"
-    text = re.sub(r"\A\s*<think>.*?</think>", "", answer.text, count=1, flags=re.DOTALL).strip()
-    if fenced := re.fullmatch(r"```(?:json)?\s*\n(.*)\n\s*```", text, re.DOTALL):
-        text = fenced[1]
+    text = answer.text.strip()
+    if text.startswith("<think>") and "</think>" in text:
+        text = text.partition("</think>")[2].strip()
+    if text.startswith(("```\n", "```json\n")) and text.endswith("\n```"):
+        text = text.partition("\n")[2][:-3].strip()
     if not text:
         return None, "empty"
+    if len(text) > _LONGEST:
+        return None, "too long"
     try:
         said = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse)
     except (ValueError, RecursionError):
@@ -81,6 +87,8 @@ def wrong(text: object, instructions: str, shown: Sequence[str]) -> str:
     """What is wrong with a label; "" where nothing is. instructions: what the model was told. shown: texts it was shown."""
     if not isinstance(text, str):
         return "no text"
+    if len(text) > MOST:
+        return "too long"
     if text.strip().lower().rstrip(".") == NOTHING:
         return "nothing found in common"
     checks = (_characters, _language, _length, _manner, _sense)
@@ -100,8 +108,6 @@ def _characters(text: str, bare: str) -> str:
 def _length(text: str, bare: str) -> str:
     if len(text.strip()) < LEAST or len(_WORD.findall(text)) < 2 or len(_WORD.findall(bare)) < 1:
         return "too short"
-    if len(text) > MOST:
-        return "too long"
     return "more than one sentence" if _SENTENCE_END.search(bare) else ""
 
 

@@ -92,16 +92,13 @@ def language_model(
     shown = dict(top=top, quantiles=quantiles, silent=silent, similar=similar, back=back, ahead=ahead, answer=answer)
     questions = Questions.of(dictionary, subject, store, latents, documents, contexts, seed, **shown)
     asked = dictionary.n_latents if latents is None else len(latents)
-    work = _Work(questions, ledger, asked, seed)
     least = max(1, min(contexts, most) // 2)  # with an answer that can be used
     drawn: dict[str, Any] = {"contexts": least, "most": most, "above": above, "judge": judge, "seed": seed + 3}
-    announce(work.cost(judge, drawn))
+    work = _Work(questions, ledger, asked, seed, drawn)
+    announce(work.cost())
     try:
         work.label(asks, progress)
-        for number, latent in enumerate(sorted(work.labels) if judge else ()):
-            progress(number, len(work.labels), "labels judged")
-            made = [Explanation(latent, work.labels[latent][-1], "language_model")]
-            work.scores |= detection(made, dictionary, subject, store, reading=questions.report, **drawn)
+        work.judge(subject, store, progress)
     except Interrupted as stop:
         raise Unfinished(f"{stop} {len(work.labels)} of {asked} latents have a label.", work.all()) from stop
     return work.all()
@@ -110,24 +107,24 @@ def language_model(
 class _Work:
     """Labels as they come, and why latents have none."""
 
-    def __init__(self, questions: Questions, ledger: Ledger, asked: int, seed: int):
-        self.questions, self.ledger, self.asked, self.seed = questions, ledger, asked, seed
+    def __init__(self, questions: Questions, ledger: Ledger, asked: int, seed: int, drawn: dict[str, Any]):
+        self.questions, self.ledger, self.asked, self.seed, self.drawn = questions, ledger, asked, seed, drawn
         self.first = [questions.about(latent) for latent in questions.latents]
         self.labels: dict[int, tuple[Question, Prompt, Answer, str]] = {}
         self.left: dict[int, str] = {}
         self.rejected: dict[int, list[str]] = {}
         self.scores: dict[int, Score] = {}
 
-    def cost(self, judge: Judge | None, drawn: dict) -> Cost:
+    def cost(self) -> Cost:
         """The most that labels and their judging cost where the first answer of each can be used."""
         whole = self.ledger.estimate([one.prompt for one in self.first])
-        estimate, some = getattr(judge, "estimate", None), self.first[:_SAMPLED]
+        estimate, some = getattr(self.drawn["judge"], "estimate", None), self.first[:_SAMPLED]
         if estimate is None:
             return whole
         report = self.questions.report
         for question in some:
             latent = question.latent
-            contexts = report.contexts(latent, most=drawn["most"], above=drawn["above"], seed=drawn["seed"])
+            contexts = report.contexts(latent, **{name: self.drawn[name] for name in ("most", "above", "seed")})
             known = self.ledger.known(question.prompt)
             text = (parsed(known, ["explanation"])[0] or {}).get("explanation", "") if known else ""
             one = estimate(Explanation(latent, str(text) or "x" * 150, "language_model"), report.text, contexts.rows)
@@ -154,6 +151,14 @@ class _Work:
                 if turn + 1 < asks:
                     again.append((question, prompt.again(answer.text, _complaint(what))))
             open_ = again
+
+    def judge(self, subject: Subject, store: Store, progress: Progress) -> None:
+        """Detection of each label, where there is a judge; each as it comes, so that a stop loses none."""
+        report, dictionary = self.questions.report, self.questions.dictionary
+        for number, latent in enumerate(sorted(self.labels) if self.drawn["judge"] else ()):
+            progress(number, len(self.labels), "labels judged")
+            made = [Explanation(latent, self.labels[latent][-1], "language_model")]
+            self.scores |= detection(made, dictionary, subject, store, reading=report, **self.drawn)
 
     def explained(self, latent: int) -> Explanation:
         question, prompt, answer, text = self.labels[latent]

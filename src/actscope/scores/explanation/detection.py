@@ -1,7 +1,6 @@
 """Detection: does what a latent is said to mean tell where it fires?"""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -70,28 +69,23 @@ def detection(
         quiet, all_silent = _per_document(~says, drawn.random, reading)
         sums += [hits, quiet]
         counts += [all_active, all_silent]
-        found.append((explanation, says, drawn, unanswered))
+        found.append((explanation.latent, says, drawn, unanswered))
     if not found:
         return {}
     shares = ratios(torch.stack(sums, 1), torch.stack(counts, 1), draws=draws, seed=seed)
     resampled = shares.view(draws, -1, 2).mean(2)
-    scores = {}
-    for number, (explanation, says, drawn, unanswered) in enumerate(found):
-        latent = explanation.latent
-        score = _score(latent, says, drawn, reading, resampled[:, number], contexts, permutations, seed)
-        if judge is not by_rule:
-            parts = {name: value for name, value in score.parts.items() if name != "precision"}
-            score = replace(score, parts={**parts, "unanswered": float(unanswered)})
-        scores[latent] = score
-    return scores
+    return {
+        latent: _score(latent, says, drawn, unanswered, reading, resampled[:, number], contexts, permutations, seed)
+        for number, (latent, says, drawn, unanswered) in enumerate(found)
+    }
 
 
 def _guessed(
     explanation: Explanation, judge: Judge, drawn: Contexts, reading: Reading
-) -> tuple[Bool[Tensor, " n"], Contexts, int]:
-    """(where it says that the latent fires, the contexts it guessed at, how many others there were)."""
+) -> tuple[Bool[Tensor, " n"], Contexts, int | None]:
+    """(where it says that the latent fires, the contexts it guessed at, how many others there were; None by rule)."""
     if judge is by_rule and explanation.rule is not None:
-        return explanation.rule.holds(reading.text), drawn, 0
+        return explanation.rule.holds(reading.text), drawn, None
     likely = torch.full((len(reading.text),), torch.nan)
     likely[drawn.rows] = judge(explanation, reading.text, drawn.rows)
     kinds = [rows[~likely[rows].isnan()] for rows in (drawn.active, drawn.random, drawn.hard)]
@@ -110,6 +104,7 @@ def _score(
     latent: int,
     says: Bool[Tensor, " n"],
     drawn: Contexts,
+    unanswered: int | None,
     reading: Reading,
     resampled: Float[Tensor, " r"],
     contexts: int,
@@ -123,7 +118,6 @@ def _score(
     parts = {
         "recall": float(hits.float().mean()),
         "specificity": 1 - float(false.float().mean()),
-        "precision": float(says[rows].sum()) / max(1, int(says.sum())),
         "hard_contexts": float(len(hard)),
         "permuted_low": float(permuted.min()),
         "permuted_high": float(permuted.max()),
@@ -131,6 +125,10 @@ def _score(
         "inactive": float(len(false)),
         "documents": float(len(reading.text.where[named, 0].unique())),
     }
+    if unanswered is None:
+        parts["precision"] = float(says[rows].sum()) / max(1, int(says.sum()))
+    else:
+        parts["unanswered"] = float(unanswered)
     if 2 * len(hard) >= contexts:
         parts["hard"] = balanced_accuracy(hits, hard)
     return Score(

@@ -72,8 +72,7 @@ def language_model(
     above, seed: as of `rules`. contexts: active and inactive ones a latent needs in the first and the last part. most:
     contexts of each kind that are judged. top, quantiles, silent, similar: how many texts of each kind are shown, of `back`
     tokens before and `ahead` after. asks: how often the model is asked about a latent at most. answer: tokens an answer may
-    have; more for models that think aloud. announce: told what all may cost if each question is asked once, before any is; it
-    may raise.
+    have; more for models that think aloud. announce: told what asking all once may cost, before anything is; it may raise.
 
     evidence: "tried" (asked, explained, and why the others were left), "model" (who says to have answered), "source" (who was
     asked), "question" (its name in the ledger), "attempts" (questions asked), "rejected" (why answers before were not used),

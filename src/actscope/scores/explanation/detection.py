@@ -63,7 +63,7 @@ def detection(
         if min(len(drawn.active), len(drawn.random)) < contexts:
             continue
         says, drawn, unanswered = _guessed(explanation, judge, drawn, reading)
-        if min(len(drawn.active), len(drawn.random)) == 0:
+        if min(len(drawn.active), len(drawn.random)) < contexts:
             continue
         hits, all_active = _per_document(says, drawn.active, reading)
         quiet, all_silent = _per_document(~says, drawn.random, reading)

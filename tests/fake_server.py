@@ -163,18 +163,21 @@ class _Handler(BaseHTTPRequestHandler):
         }  # fmt: skip
 
     def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None, name: str = "") -> None:
+        """name: counted as whole (or, where it is long, as cut) before the client can have it; taken back if it has not."""
         fake: FakeServer = self.server.fake
+        counted = fake.cut if len(body) > 2_000_000 else fake.whole
+        with fake._turn:
+            counted += [name] if name else []
+            sent = len(fake.whole)
         try:
             self._head(status, len(body), headers)
             self.wfile.write(body)
             self.wfile.flush()
         except OSError:
-            fake.cut.append(name)
+            if counted is fake.whole and name:
+                fake.whole.remove(name)
             raise
         if name:
-            with fake._turn:
-                (fake.cut if len(body) > 2_000_000 else fake.whole).append(name)
-                sent = len(fake.whole)
             fake.after(sent)
 
     def _head(self, status: int, length: int, headers: dict[str, str] | None = None) -> None:

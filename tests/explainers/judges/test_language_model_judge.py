@@ -33,7 +33,10 @@ def is_the(messages) -> str:
 
 
 def judged(text: TokenText, folder, answer, rows, faults=(), **settings):
-    with FakeServer(answer=answer, faults=list(faults)) as server, Ledger(Endpoint(server.url, "m"), folder, pause=0.0) as kept:
+    with (
+        FakeServer(answer=answer, faults=list(faults)) as server,
+        Ledger(Endpoint(server.url, "m"), folder, concurrent=1) as kept,
+    ):
         judge = LanguageModel(kept, **settings)
         assert isinstance(judge, Judge)
         return judge(SAID, text, rows), server, kept.counts
@@ -91,11 +94,13 @@ WRONG = {
 @pytest.mark.parametrize("kind", sorted(WRONG))
 def test_a_list_that_cannot_be_used_is_asked_for_again_and_then_is_no_answer(text, tmp_path, kind: str):
     answers = iter([WRONG[kind], None, WRONG[kind], WRONG[kind]])
-    found, server, counts = judged(
-        text, tmp_path / "once", lambda messages: next(answers) or is_the(messages), torch.arange(3), batch=3
-    )
+
+    def answer(messages) -> str:
+        return is_the(messages) if (said := next(answers)) is None else said
+
+    found, server, counts = judged(text, tmp_path / "once", answer, torch.arange(3), batch=3)
     assert not found.isnan().any() and len(server.seen) == 2 and counts["verdicts"]["used"] == 1
-    found, server, counts = judged(text, tmp_path / "twice", lambda messages: next(answers), torch.arange(3), batch=3)
+    found, server, counts = judged(text, tmp_path / "twice", answer, torch.arange(3), batch=3)
     assert found.isnan().all() and len(server.seen) == 2 and "used" not in counts["verdicts"]
 
 

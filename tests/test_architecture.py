@@ -17,6 +17,8 @@ METHOD_ROOMS = [
     "compression",
     "dictionaries",
     "explainers",
+    "explainers/judges",
+    "explainers/sources",
     "interop",
     "reproductions",
     "scores/dictionary",

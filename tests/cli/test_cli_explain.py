@@ -12,6 +12,7 @@ from actscope.corpora.texts import texts
 from actscope.dictionaries.topk import TopK
 from actscope.stores.capture import capture
 from actscope.subjects.load import load
+from fake_server import FakeServer
 
 SITE = "layers.0.mlp_out"
 
@@ -72,3 +73,57 @@ def test_bad_input_is_one_sentence_and_exit_code_3(places, capsys, arguments, wo
     assert main(["explain", *arguments(*places)]) == 3
     error = capsys.readouterr().err
     assert word in error and "Traceback" not in error
+
+
+def test_a_language_model_is_asked_within_its_budget_and_goes_on_where_it_stopped(places, tmp_path: Path, capsys):
+    out = tmp_path / "named"
+    with FakeServer() as server:
+        flags = ["--model", "pocket-mini", "--contexts", "20", "--out", str(out), "--json", "--method", "language_model"]
+        asks = [
+            "--endpoint",
+            server.url,
+            "--explainer-model",
+            "m",
+            "--price-in",
+            "0",
+            "--price-out",
+            "1000000",
+            "--judge",
+            "none",
+        ]
+        command = ["explain", *places, *flags, *asks, "--asks", "1", "--concurrent", "1"]
+        assert main([*command, "--dry-run"]) == 0
+        latents = json.loads(capsys.readouterr().out)["would_cost"]["questions"]
+        assert latents > 3 and not server.seen and not list(tmp_path.iterdir())
+        assert main([*command, "--budget", "330"]) == 4  # an answer costs 20 and may cost 300
+        said = capsys.readouterr()
+        assert json.loads(said.out)["explained"] == 2 == len(artifact.open(out)) and "budget of 330" in said.err
+        assert main([*command, "--budget", "10000"]) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert said["explained"] == latents == len(server.seen) == len(set(server.seen)) == len(artifact.open(out))
+        assert said["answers"]["verdicts"] == {"used": latents} and said["answers"]["spent"]["money"] == 20 * latents
+        assert main([part for part in command if part != "--json"]) == 0
+        assert "verbs in the past tense" in capsys.readouterr().out and len(server.seen) == latents
+
+
+@pytest.mark.parametrize(
+    "flags, word",
+    [
+        (["--method", "language_model"], "--explainer-model is missing"),
+        (["--method", "language_model", "--explainer-model", "m", "--endpoint", "http://h/v1"], "--out is missing"),
+        (["--method", "language_model", "--explainer-model", "m", "--endpoint", "http://h/v1", "--budget", "1"], "--price-in"),
+        (["--endpoint", "http://h/v1"], "rules asks nobody"),
+        (["--leeves", "2"], "did you mean --leaves"),
+        (["--method", "language_model", "--documents", "1"], "cannot be typed"),
+    ],
+)
+def test_flags_that_cannot_be_are_one_sentence_and_exit_code_2(places, capsys, tmp_path: Path, flags: list[str], word: str):
+    out = ["--out", str(tmp_path / "out")] if "--budget" in flags else []
+    assert main(["explain", *places, "--model", "pocket-mini", *flags, *out]) == 2
+    assert word in capsys.readouterr().err
+
+
+def test_a_setting_of_the_method_is_a_flag(places, capsys):
+    flags = ["--model", "pocket-mini", "--contexts", "20", "--leaves", "1", "--latents", "0", "--json"]
+    assert main(["explain", *places, *flags]) == 0
+    assert json.loads(capsys.readouterr().out)["asked"] == 1

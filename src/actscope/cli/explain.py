@@ -13,19 +13,27 @@ def explain(
     out: Path | None = None,
     method: str = "rules",
     latents: list[int] | None = None,
-    contexts: int = 200,
+    contexts: int | None = None,
     show: int = 30,
     seed: int = 0,
     device: str = "cpu",
     dtype: str = "float32",
     json: bool = False,
     dry_run: bool = False,
+    **settings: str,
 ) -> None:
-    """Say in words, without a language model, what the latents of a dictionary fire on, and how well that tells.
+    """Say in words what the latents of a dictionary fire on, and how well that tells where they do.
 
-    Proposes on one part of the store's documents, selects on a second and reports on a third.
+    Proposes on one part of the store's documents and reports on another. Any setting of the method is a flag too, such as
+    --leaves 2 of rules.
 
     actscope explain runs/sae acts --model pocket --out runs/explained
+
+    A language model is asked by --method language_model --explainer-model NAME --endpoint http://localhost:8000/v1 (any server
+    that speaks the OpenAI protocol; without --endpoint NAME is loaded here). --price-in 0.15 --price-out 0.60 say what a
+    million tokens cost, --budget 5 what all may cost; --judge none leaves labels unjudged; --concurrent 4 asks so many at a
+    time; --key-env names the variable that holds the server's key, ACTSCOPE_API_KEY. Answers are kept in OUT.ledger: the same
+    command goes on where it was stopped and pays for nothing twice.
 
     Args:
         dictionary: the saved dictionary.
@@ -34,89 +42,16 @@ def explain(
         out: folder to save the explanations in.
         method: how to explain; `actscope methods explainers` lists them.
         latents: which to explain; all when left out.
-        contexts: active and inactive contexts a latent needs in each part.
+        contexts: active and inactive contexts a latent needs in each part; as many as the method says when left out.
         show: how many to print.
         seed: of the split of the documents and of all sampling.
         device: where the model stands, "cpu" or "cuda".
         dtype: of the model.
         json: print one JSON document and nothing else.
-        dry_run: say what would be done and do nothing.
+        dry_run: say what would be done, and what a language model would cost at most; do nothing.
+        settings: the method's own settings.
     """
-    from actscope.cli import _common
-    from actscope.core import artifact
-    from actscope.core.methods import find
-    from actscope.subjects.load import load
+    from actscope.cli import _explained
 
-    explainer = find("explainers", method)
-    opened, rows = _open(dictionary, store)
-    if dry_run:
-        count = len(latents) if latents else opened.n_latents
-        return _common.console().print(f"Would explain {count} latents on {len(rows):,} tokens by {method}.")
-    subject = load(model, device=device, dtype=dtype)
-    progress = _common.plain_progress("explain")
-    found = explainer(opened, subject, rows, latents=latents, contexts=contexts, seed=seed, progress=progress)  # type: ignore[operator]
-    asked = len(latents) if latents else opened.n_latents
-    if out is not None:
-        artifact.save(found, out, method=method, dictionary=str(dictionary), store=str(store), asked=asked, seed=seed)
-    if json:
-        listed = [_as_json(one) for one in found]
-        return _common.print_json({"asked": asked, "explained": len(found), "out": out and str(out), "features": listed})
-    _print(found[:show], len(found), asked, out)
-
-
-def _open(dictionary: Path, store: Path) -> tuple:
-    from actscope.core import artifact
-    from actscope.core.dictionary import Dictionary
-    from actscope.core.errors import BadInput
-    from actscope.core.store import Store
-
-    opened, rows = artifact.open(dictionary), artifact.open(store)
-    if not isinstance(opened, Dictionary):
-        raise BadInput(f"{dictionary} holds a {type(opened).__name__}; expected a dictionary, as `actscope fit` saves.")
-    if not isinstance(rows, Store):
-        raise BadInput(f"{store} holds a {type(rows).__name__}; expected a store, as `actscope capture` makes.")
-    return opened, rows
-
-
-def _as_json(one) -> dict:
-    score = one.score("detection")
-    return {
-        "latent": one.latent,
-        "meaning": one.text,
-        "detection": score.value,
-        "interval": score.interval,
-        "detection_shuffled": score.control,
-        "parts": dict(score.parts),
-        "tried": one.evidence["tried"],
-    }
-
-
-def _print(shown: list, explained: int, asked: int, out: Path | None) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    from actscope.cli import _common
-
-    table = Table(box=None, pad_edge=False)
-    for heading in ("latent", "fires on", "detection", "same token", "shuffled"):
-        table.add_column(heading, justify="left" if heading == "fires on" else "right", no_wrap=heading != "fires on")
-    for one in shown:
-        score = one.score("detection")
-        hard = f"{score.parts['hard']:.2f}" if "hard" in score.parts else "-"
-        table.add_row(
-            str(one.latent),
-            escape(one.text.removeprefix("fires on ")),
-            f"{score.value:.2f}",
-            hard,
-            f"{score.control:.2f}",
-        )
-    console = _common.console()
-    console.print(table)
-    console.print(
-        f"{explained} of {asked} latents had enough contexts in all three parts of the documents; {len(shown)} shown. "
-        "detection: balanced accuracy on documents that took no part in finding the rule. same token: the same against "
-        "silent places with the same token. shuffled: under permuted labels.",
-        style="dim",
-    )
-    if out is not None:
-        console.print(f"Saved in {out}. Next: actscope show {out}", soft_wrap=True, markup=False)
+    run = _explained.Run(dictionary, store, model, method, out, show, seed, device, dtype, json, dry_run)
+    run.do(latents, contexts, settings)

@@ -75,15 +75,20 @@ def _store(folder: str):
 
 
 def _dictionary(method: str, source, read: str | None, write: str | None, latents: int | None, seed: int, flags: dict):
+    import inspect
+
+    from actscope.cli import _flags
     from actscope.core import methods
 
     kind: Any = methods.find("dictionaries", method)
     own = {name: text for name, text in flags.items() if name not in ("latents", "n_latents")}
-    given = _settings(kind, method, own, seed)
+    given = _flags.settings(kind, method, own, _NOT_FLAGS)
+    if "seed" in inspect.signature(kind).parameters:
+        given.setdefault("seed", seed)
     if latents is not None:
         given["n_latents"] = latents
     elif "latents" in flags or "n_latents" in flags:
-        given["n_latents"] = _value("--latents", flags.get("latents", flags.get("n_latents", "")), int)
+        given["n_latents"] = _flags.value("--latents", flags.get("latents", flags.get("n_latents", "")), int)
     elif _required(kind, "n_latents"):
         raise _usage(f"{method} needs --latents, such as --latents 2048.")
     return kind(reads=_ports(source, read, "--read"), writes=_ports(source, write, "--write") if write else None, **given)
@@ -179,45 +184,6 @@ def _ports(source, name: str | None, flag: str) -> dict:
         listed = list(map(str, source.ports))
         raise UnknownSite(f"The store has no site {name}{nearest(name, listed)} It has: {', '.join(listed)}.")
     return {port: source.ports[port]}
-
-
-def _settings(kind, method: str, given: dict[str, str], seed: int) -> dict:
-    """The method's own settings from their flags, as the types its signature says."""
-    import inspect
-
-    from actscope.core.errors import nearest
-
-    takes = {name: value for name, value in inspect.signature(kind).parameters.items() if name not in _NOT_FLAGS}
-    settings: dict[str, object] = {"seed": seed} if "seed" in takes else {}
-    for flag, text in given.items():
-        name = flag.replace("-", "_")
-        if name not in takes:
-            flags = [f"--{known.replace('_', '-')}" for known in takes if known != "seed"]
-            raise _usage(
-                f"{method} has no setting --{flag}{nearest('--' + flag, flags)} It takes: {', '.join(flags) or 'none'}."
-            )
-        settings[name] = _value(f"--{flag}", text, takes[name].annotation)
-    return settings
-
-
-def _value(flag: str, text: str, wanted: Any) -> object:
-    """One flag's text as the type wanted, which may be a union."""
-    from typing import get_args
-
-    kinds = get_args(wanted) or (wanted,)
-    words = {"true": True, "yes": True, "false": False, "no": False}
-    if bool in kinds and str(text).lower() in words:
-        return words[str(text).lower()]
-    if type(None) in kinds and str(text).lower() == "none":
-        return None
-    kind = next(kind for kind in (int, float, str) if kind in kinds) if bool not in kinds else bool
-    names = " or ".join(kind.__name__ for kind in kinds)
-    try:
-        if kind is bool:
-            raise ValueError("neither true nor false")
-        return kind(text)
-    except ValueError as error:
-        raise _usage(f"{flag} {text} cannot be; expected {names}.") from error
 
 
 def _required(kind, name: str) -> bool:

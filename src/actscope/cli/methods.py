@@ -23,6 +23,8 @@ def methods(room: str | None = None, *, json: bool = False) -> None:
         "scores.dictionary",
         "scores.explanation",
         "explainers",
+        "explainers.judges",
+        "explainers.sources",
         "interop",
         "tasks",
         "reproductions",

@@ -11,7 +11,8 @@
     |   |-- NotFinite                    NaN or infinity in weights, activations or losses
     |   `-- MissingExtra                 an optional package is not installed
     |-- Interrupted                  4   stopped on request, and saved
-    |   `-- Lost                           a process of a shared run is gone; what was committed is intact
+    |   |-- Lost                           a process of a shared run is gone; what was committed is intact
+    |   `-- Unfinished                     with what was found until then
     |-- DiskFull                     5   no room; what was committed is intact
     `-- Corrupt                      6   a file is not what its manifest says
 
@@ -76,6 +77,14 @@ class Interrupted(ActscopeError):
 
 class Lost(Interrupted):
     """A process of a run shared by several is gone; what was committed is intact."""
+
+
+class Unfinished(Interrupted):
+    """Stopped before the end; `found` holds what was found until then."""
+
+    def __init__(self, message: str, found: Iterable[object] = ()):
+        super().__init__(message)
+        self.found = list(found)
 
 
 class DiskFull(ActscopeError):

@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from actscope.core.dictionary import Dictionary
-from actscope.core.errors import BadInput
 from actscope.core.explanation import Explanation
+from actscope.core.judge import Judge, by_rule
 from actscope.core.score import Score
 from actscope.core.store import Store
 from actscope.core.subject import Subject
@@ -33,8 +33,9 @@ def detection(
     permutations: int = 20,
     draws: int = 2000,
     seed: int = 0,
+    judge: Judge = by_rule,
 ) -> Mapping[int, Score]:
-    """Balanced accuracy of each explanation's rule at telling active contexts from inactive ones (arXiv:2410.13928).
+    """Balanced accuracy of each explanation at telling active contexts from inactive ones (arXiv:2410.13928).
 
     A context is one token with all that stands before it. Active: the latent's value is above `above` times its largest
     on these documents (0: any activation at all, weak ones too). Inactive: a random token where it is silent, as is
@@ -49,32 +50,46 @@ def detection(
 
     documents: those to judge on, which no step that made the explanation may have seen (None: all of the store).
     reading: the same documents already encoded. Returns latent -> Score; a latent with fewer than `contexts` on a side
-    has none. Raises BadInput for an explanation without a rule, which needs a judge.
+    has none. judge: who guesses from the explanation where the latent fires: above one half it does. Another than by_rule is
+    asked about the contexts alone, so that there is no precision; those without a guess are left out (parts: unanswered).
+    Raises BadInput for an explanation without a rule and no judge.
     """
     if reading is None:
         check_subject(dictionary, subject, store)
         reading = Reading.of(dictionary, store, TokenText.of(store, subject), documents)
     found, sums, counts = [], [], []
     for explanation in explanations:
-        if explanation.rule is None:
-            raise BadInput(f"The explanation of latent {explanation.latent} has no rule; expected one, as `rules` makes.")
         drawn = reading.contexts(explanation.latent, most=most, above=above, seed=seed)
         if min(len(drawn.active), len(drawn.random)) < contexts:
             continue
-        says = explanation.rule.holds(reading.text)
+        says, drawn, unanswered = _guessed(explanation, judge, drawn, reading)
+        if min(len(drawn.active), len(drawn.random)) < contexts:
+            continue
         hits, all_active = _per_document(says, drawn.active, reading)
         quiet, all_silent = _per_document(~says, drawn.random, reading)
         sums += [hits, quiet]
         counts += [all_active, all_silent]
-        found.append((explanation.latent, says, drawn))
+        found.append((explanation.latent, says, drawn, unanswered))
     if not found:
         return {}
     shares = ratios(torch.stack(sums, 1), torch.stack(counts, 1), draws=draws, seed=seed)
     resampled = shares.view(draws, -1, 2).mean(2)
     return {
-        latent: _score(latent, says, drawn, reading, resampled[:, number], contexts, permutations, seed)
-        for number, (latent, says, drawn) in enumerate(found)
+        latent: _score(latent, says, drawn, unanswered, reading, resampled[:, number], contexts, permutations, seed)
+        for number, (latent, says, drawn, unanswered) in enumerate(found)
     }
+
+
+def _guessed(
+    explanation: Explanation, judge: Judge, drawn: Contexts, reading: Reading
+) -> tuple[Bool[Tensor, " n"], Contexts, int | None]:
+    """(where it says that the latent fires, the contexts it guessed at, how many others there were; None by rule)."""
+    if judge is by_rule and explanation.rule is not None:
+        return explanation.rule.holds(reading.text), drawn, None
+    likely = torch.full((len(reading.text),), torch.nan)
+    likely[drawn.rows] = judge(explanation, reading.text, drawn.rows)
+    kinds = [rows[~likely[rows].isnan()] for rows in (drawn.active, drawn.random, drawn.hard)]
+    return likely > 0.5, Contexts(*kinds), len(drawn.rows) - sum(map(len, kinds))
 
 
 def _per_document(
@@ -89,6 +104,7 @@ def _score(
     latent: int,
     says: Bool[Tensor, " n"],
     drawn: Contexts,
+    unanswered: int | None,
     reading: Reading,
     resampled: Float[Tensor, " r"],
     contexts: int,
@@ -102,7 +118,6 @@ def _score(
     parts = {
         "recall": float(hits.float().mean()),
         "specificity": 1 - float(false.float().mean()),
-        "precision": float(says[rows].sum()) / max(1, int(says.sum())),
         "hard_contexts": float(len(hard)),
         "permuted_low": float(permuted.min()),
         "permuted_high": float(permuted.max()),
@@ -110,6 +125,10 @@ def _score(
         "inactive": float(len(false)),
         "documents": float(len(reading.text.where[named, 0].unique())),
     }
+    if unanswered is None:
+        parts["precision"] = float(says[rows].sum()) / max(1, int(says.sum()))
+    else:
+        parts["unanswered"] = float(unanswered)
     if 2 * len(hard) >= contexts:
         parts["hard"] = balanced_accuracy(hits, hard)
     return Score(

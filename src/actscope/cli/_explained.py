@@ -1,0 +1,145 @@
+"""Explanations found, saved and shown by `actscope explain`."""
+
+import dataclasses
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from actscope.cli import _asking, _common, _flags
+from actscope.core import artifact
+from actscope.core.dictionary import Dictionary
+from actscope.core.errors import BadInput, Unfinished, UsageError
+from actscope.core.explanation import Explanation
+from actscope.core.ledger import Cost, Ledger
+from actscope.core.methods import find
+from actscope.core.score import Score
+from actscope.core.store import Store
+from actscope.subjects.load import load
+
+_NOT_FLAGS = ("dictionary", "subject", "store", "latents", "contexts", "seed", "ledger", "judge", "announce", "progress")
+
+
+@dataclass(frozen=True)
+class Run:
+    """The flags of a run."""
+
+    dictionary: Path
+    store: Path
+    model: str
+    method: str
+    out: Path | None
+    show: int
+    seed: int
+    device: str
+    dtype: str
+    json: bool
+    dry_run: bool
+
+    def do(self, latents: list[int] | None, contexts: int | None, settings: Mapping[str, str]) -> None:
+        """Explain, save and show. Raises UsageError for flags that the method does not take."""
+        explainer: Any = find("explainers", self.method)
+        asks = "ledger" in inspect.signature(explainer).parameters
+        learned, rows = self._opened()
+        asking, own = _asking.divided(settings)
+        if asking != _asking.Asking() and not asks:
+            raise UsageError(
+                f"{self.method} asks nobody; leave out the flags of a language model, or give --method language_model."
+            )
+        given = {**_flags.settings(explainer, self.method, own, _NOT_FLAGS), "latents": latents, "seed": self.seed}
+        if contexts is not None:
+            given["contexts"] = contexts
+        asked = len(latents) if latents else learned.n_latents
+        work = f"{asked} latents on {len(rows):,} tokens by {self.method}"
+        if self.dry_run and not asks:
+            return _common.console().print(f"Would explain {work}.")
+        subject = load(self.model, device=self.device, dtype=self.dtype)
+        given["progress"] = _common.plain_progress("explain")
+        if not asks:
+            return self._tell(explainer(learned, subject, rows, **given), asked)
+        with asking.ledger(self.out, self.dry_run) as ledger:
+            given |= {"ledger": ledger, "judge": asking.asks(ledger), "announce": _asking.announce(self.dry_run)}
+            try:
+                found = explainer(learned, subject, rows, **given)
+            except _asking.Announced as announced:
+                return self._would_cost(announced.cost, work)
+            except Unfinished as stop:
+                self._tell(stop.found, asked, ledger)
+                raise
+            self._tell(found, asked, ledger)
+
+    def _opened(self) -> tuple[Dictionary, Store]:
+        """Both, from their folders. Raises BadInput where one is something else."""
+        learned, rows = artifact.open(self.dictionary), artifact.open(self.store)
+        if not isinstance(learned, Dictionary):
+            raise BadInput(
+                f"{self.dictionary} holds a {type(learned).__name__}; expected a dictionary, as `actscope fit` saves."
+            )
+        if not isinstance(rows, Store):
+            raise BadInput(f"{self.store} holds a {type(rows).__name__}; expected a store, as `actscope capture` makes.")
+        return learned, rows
+
+    def _would_cost(self, most: Cost, work: str) -> None:
+        if self.json:
+            return _common.print_json({"would_cost": dataclasses.asdict(most)})
+        _common.console().print(f"Would explain {work}: at most {most}, where the first answers can be used.", soft_wrap=True)
+
+    def _tell(self, found: Sequence[Any], asked: int, ledger: Ledger | None = None) -> None:
+        """Save what was found where it is to be saved, and print it."""
+        if self.out is not None and (found or ledger is None):
+            said = {"method": self.method, "dictionary": str(self.dictionary), "store": str(self.store)}
+            artifact.save(list(found), self.out, **said, asked=asked, seed=self.seed)
+        if self.json:
+            listed = [_as_json(one) for one in found]
+            whole = {"asked": asked, "explained": len(found), "out": self.out and str(self.out), "features": listed}
+            paid = {} if ledger is None else {"answers": {"spent": dataclasses.asdict(ledger.spent), **ledger.counts}}
+            return _common.print_json({**whole, **paid})
+        _print(found[: self.show], len(found), asked, self.out)
+        if ledger is not None:
+            verdicts = ", ".join(f"{count} {what}" for what, count in ledger.counts["verdicts"].items()) or "none"
+            _common.console().print(f"Asked so far: {ledger.spent}. Answers: {verdicts}.", soft_wrap=True, markup=False)
+
+
+def _detection(one: Explanation) -> Score | None:
+    return next((score for score in one.scores if score.name == "detection"), None)
+
+
+def _as_json(one: Explanation) -> dict:
+    score = _detection(one)
+    judged = {} if score is None else {"parts": dict(score.parts)}
+    return {
+        "latent": one.latent,
+        "meaning": one.text,
+        "detection": score and score.value,
+        "interval": score and score.interval,
+        "detection_shuffled": score and score.control,
+        **judged,
+        "tried": one.evidence["tried"],
+    }
+
+
+def _print(shown: Sequence[Explanation], explained: int, asked: int, out: Path | None) -> None:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("latent", "fires on", "detection", "same token", "shuffled"):
+        table.add_column(heading, justify="left" if heading == "fires on" else "right", no_wrap=heading != "fires on")
+    for one in shown:
+        score = _detection(one)
+        figures = ["-"] * 3
+        if score is not None:
+            hard = f"{score.parts['hard']:.2f}" if "hard" in score.parts else "-"
+            figures = [f"{score.value:.2f}", hard, f"{score.control:.2f}"]
+        table.add_row(str(one.latent), escape(one.text.removeprefix("fires on ")), *figures)
+    console = _common.console()
+    console.print(table)
+    console.print(
+        f"{explained} of {asked} latents explained, {len(shown)} shown; the others had too few contexts in a part of the "
+        "documents, or no answer that is a label. detection: balanced accuracy on documents that took no part in finding the "
+        "words. same token: the same against silent places with the same token. shuffled: under permuted labels.",
+        style="dim",
+    )
+    if out is not None and shown:
+        console.print(f"Saved in {out}. Next: actscope show {out}", soft_wrap=True, markup=False)

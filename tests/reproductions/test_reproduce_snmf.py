@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from actscope.reproductions._parts.assignment import assignment, matched_cosine
+from actscope.scores._parts.assignment import assignment, matched_cosine
 from actscope.reproductions.snmf import GROUPS, NEURONS, SIZE, activations, groups_of, snmf
 
 

@@ -51,7 +51,7 @@ def logistic(x: Float[Tensor, "n f"], holds: Bool[Tensor, " n"], *, penalty: flo
         size = 1.0
         while (new := loss(w - size * step)) > now and size > 2.0**-_HALVINGS:
             size /= 2
-        if new >= now or float(slope @ step) < 1e-10 * len(x):
+        if new >= now or float(slope @ step) < 1e-9 * len(x):
             break
         w, now = w - size * step, new
     weight = w[:-1] / spread

@@ -8,8 +8,9 @@ takes up (Karvonen et al. 2025, arXiv:2503.09532).
     3. Cause: the share of the attribute's own pairs where the model now says what it says of the source. Isolation: the share of
        the other attributes' pairs where exchanging these latents leaves what the model says. Their mean is the score.
     4. Latents are ordered on half of the pairs by attribution: what a latent's exchange does to the logit of the source's answer
-       less the base's, to first order, mean over own pairs, less the magnitude of the same over others' pairs. How many are
-       exchanged is the number with the best score on that half. The other half is reported.
+       less the base's, by gradients along the way from base to source (Sundararajan et al. 2017), mean over own pairs, less the
+       magnitude of the same over others' pairs. How many are exchanged is the number with the best score on that half. The other
+       half is reported.
 
 Exchanging nothing scores one half. SAEBench learns a mask by gradient and drops what the dictionary misses, which mixes in how
 well it rebuilds. For the paper's question, examples of all attributes must ask about the same entities.
@@ -36,6 +37,7 @@ from actscope.scores._parts.totals import mean_of_ratios, totals_interval
 __all__ = ["disentanglement"]
 
 _AT_ONCE = 64  # prompts
+_STEPS = 5  # on the way from base to source
 
 
 def disentanglement(
@@ -43,8 +45,8 @@ def disentanglement(
     subject: Subject,
     attributes: Mapping[str, Sequence[Example]],
     *,
-    sizes: Sequence[int] = (1, 2, 5, 10, 20, 50),
-    draws: int = 20,
+    sizes: Sequence[int] = (1, 2, 5, 10, 20, 50, 100, 200, 500),
+    draws: int = 5,
     least: int = 20,
     seed: int = 0,
 ) -> Score:
@@ -190,13 +192,16 @@ class _Swap:
         return torch.cat(lines).double()
 
     def attribution(self, pairs: _Pairs) -> Float[Tensor, "p m"]:
-        """Step 4: of every latent's exchange, to first order."""
-        added = torch.zeros_like(pairs.vector).requires_grad_()
-        with torch.enable_grad():
-            logits = torch.cat(list(self._run(pairs, added, grad=True)))
-            (logits.gather(1, pairs.source[:, None]) - logits.gather(1, pairs.base[:, None])).sum().backward()
-        assert added.grad is not None
-        return pairs.change * (added.grad @ self.atoms.T)
+        """Step 4: of every latent's exchange."""
+        slope = torch.zeros_like(pairs.vector)
+        for step in range(_STEPS):
+            added = ((step + 0.5) / _STEPS * pairs.vector).requires_grad_()
+            with torch.enable_grad():
+                logits = torch.cat(list(self._run(pairs, added, grad=True)))
+                (logits.gather(1, pairs.source[:, None]) - logits.gather(1, pairs.base[:, None])).sum().backward()
+            assert added.grad is not None
+            slope += added.grad / _STEPS
+        return pairs.change * (slope @ self.atoms.T)
 
     def _run(self, pairs: _Pairs, added: Float[Tensor, "p d"], *, grad: bool = False) -> Iterator[Float[Tensor, "b vocab"]]:
         """Logits after every prompt, some prompts at a time."""

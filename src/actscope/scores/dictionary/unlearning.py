@@ -51,11 +51,11 @@ def unlearning(
     choose: Iterable[int] | None = None,
     test: Iterable[int] | None = None,
     ns: Sequence[int] = (5, 10, 20),
-    multipliers: Sequence[float] = (1.0, 3.0, 10.0),
+    multipliers: Sequence[float] = (0.0, 1.0, 3.0),
     frequency: float = 0.01,
     allowed: float = 0.01,
     draws: int = 5,
-    most: int = 300,
+    most: int = 150,
     seed: int = 0,
 ) -> Score:
     """How much worse the model predicts tokens of one label, for at most `allowed` more loss on everything else.

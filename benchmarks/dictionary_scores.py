@@ -15,7 +15,7 @@ import argparse
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -62,8 +62,9 @@ from actscope.training.fit import fit
 from actscope.training.plan import Plan
 
 RESULT = Path(__file__).parent / "results" / "dictionary_scores.json"
+SIZES = replace(Sizes(), captured=200_000, fitted=600_000, text=30_000)
 FORGET = "city"
-LEAST = 150  # rows of a label in each half, where its F1 must be known well
+LEAST = 150  # rows on which a label holds in each half
 ONCE = ("neurons", "pca")  # made without a seed
 PAIRS = (("rule.ioi", "name.a-l"), ("name.a-l", "rule.ioi"))  # among names: the rule it stands in, and the half of the alphabet
 
@@ -112,16 +113,16 @@ def measures(one: Dictionary, at: World, seed: int) -> dict[str, Callable[[], Sc
         "l0": lambda: l0(one, held, census=census),
         "cross_entropy": lambda: cross_entropy(*asked, splices=splices),
         "kl_divergence": lambda: kl_divergence(*asked, splices=splices),
-        "truth_recovery": lambda: truth_recovery(one, held, labels, seed=seed),
-        "sparse_probing": lambda: sparse_probing(*asked, labels, seed=seed),
+        "truth_recovery": lambda: truth_recovery(one, held, labels, least=LEAST, seed=seed),
+        "sparse_probing": lambda: sparse_probing(*asked, labels, least=LEAST, seed=seed),
         "sparse_probing letters": lambda: sparse_probing(*asked, seed=seed),
         "splitting": lambda: splitting(*asked, labels, least=LEAST, seed=seed),
         "splitting letters": lambda: splitting(*asked, seed=seed),
         "absorption": lambda: absorption(*asked, labels, least=LEAST, seed=seed),
         "absorption letters": lambda: absorption(*asked, seed=seed),
-        "probe_perturbation": lambda: probe_perturbation(*asked, labels, seed=seed),
+        "probe_perturbation": lambda: probe_perturbation(*asked, labels, least=LEAST, seed=seed),
         "spurious_removal": lambda: spurious_removal(one, held, labels, pairs=PAIRS, among="name", seed=seed),
-        "unlearning": lambda: unlearning(*asked, labels, forget=FORGET, seed=seed),
+        "unlearning": lambda: unlearning(*asked, labels, forget=FORGET, most=100, seed=seed),
     }
 
 
@@ -138,11 +139,11 @@ def scored(at: World, sizes: Sizes) -> dict[str, dict[str, list[Score]]]:
                 started = time.monotonic()
                 found.setdefault(measure, {}).setdefault(name, []).append(judge())
                 took = time.monotonic() - started
-                console.print(f"  seed {seed} {name} {measure}: {found[measure][name][-1].value:.4f} ({took:.1f} s)", style="dim")
-    for name, several in made.items():
-        for number, one in enumerate(several if len(several) > 1 else []):
-            others = several[:number] + several[number + 1 :]
-            found.setdefault("stability", {}).setdefault(name, []).append(stability(one, at.held, others=others))
+                console.print(
+                    f"  seed {seed} {name} {measure}: {found[measure][name][-1].value:.4f} ({took:.1f} s)", style="dim"
+                )
+    several = {name: ones for name, ones in made.items() if len(ones) > 1}
+    found["stability"] = {name: [stability(first, at.held, others=others)] for name, (first, *others) in several.items()}
     found["disentanglement"] = {name: [one] for name, one in exchanged(at, sizes).items()}
     return found
 
@@ -211,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.dictionary_scores", description="Every score on pocket.")
     parser.add_argument("--quick", action="store_true", help="smaller and fewer; writes nothing")
     given = parser.parse_args(arguments)
-    sizes, started = QUICK if given.quick else Sizes(), time.monotonic()
+    sizes, started = QUICK if given.quick else SIZES, time.monotonic()
     found = scored(world(sizes), sizes)
     show(found)
     rows = rows_of(found)

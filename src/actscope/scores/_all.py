@@ -87,5 +87,7 @@ def _by_name(name: str, given: dict[str, object]) -> Score:
     takes = inspect.signature(measure).parameters
     missing = [key for key, one in takes.items() if one.default is one.empty and key not in given]
     if missing:
-        raise BadInput(f"The measure {name!r} needs {', '.join(missing)} as well; call actscope.scores.dictionary.{name} with it.")
+        raise BadInput(
+            f"The measure {name!r} needs {', '.join(missing)} as well; call actscope.scores.dictionary.{name} with it."
+        )
     return measure(**{key: value for key, value in given.items() if key in takes})

@@ -9,8 +9,10 @@ from fakes import SITE, Linear, Rows, labels_where
 from torch import Tensor
 
 from actscope.core.labels import Labels
+from actscope.subjects.module import wrap
 
 N, D = 6000, 40
+SUBJECT = wrap(torch.nn.Embedding(6, 2), sites={SITE: ":out"}, example=torch.zeros(1, 2, dtype=torch.long))  # never run
 
 
 def world(share: float = 0.04, seed: int = 0) -> tuple[Rows, Labels, Tensor]:
@@ -22,7 +24,7 @@ def world(share: float = 0.04, seed: int = 0) -> tuple[Rows, Labels, Tensor]:
     x = torch.zeros(N, D)
     x[torch.arange(N), kind] = 1.0
     x[:, 0] = holds.float()
-    x[:, 6:] = (torch.rand(N, D - 6, generator=draw) < 0.3).float() * (0.5 + torch.rand(N, D - 6, generator=draw))
+    x[:, 6:] = (torch.rand(N, D - 6, generator=draw) < 0.05).float() * (0.5 + torch.rand(N, D - 6, generator=draw))
     store = Rows({SITE: x})
     return store, labels_where(store, a=holds), kind
 

@@ -56,7 +56,7 @@ class Asked:
             line[one.rows[~one.holds]] = -1 / int((~one.holds).sum())
         return torch.cat([weigh @ block.T for _, block in blocks(self.columns if columns is None else columns)], dim=1)
 
-    def by_document(self, values: Mapping[str, Float[Tensor, "k q"]]) -> Float[Tensor, "g lq"]:
+    def by_document(self, values: Mapping[str, Float[Tensor, "k q"]]) -> Float[Tensor, "g c"]:
         """Sums over documents of values at each label's rows, label by label side by side."""
         width = len(next(iter(values.values()))[0])
         spread = torch.zeros(len(self.where), len(values) * width, dtype=torch.float64)
@@ -65,9 +65,7 @@ class Asked:
         return document_sums(spread, self.where[:, 0])
 
 
-def halves(
-    store: Store, choose: Iterable[int] | None, test: Iterable[int] | None, *, seed: int
-) -> tuple[list[int], list[int]]:
+def halves(store: Store, choose: Iterable[int] | None, test: Iterable[int] | None, *, seed: int) -> tuple[list[int], list[int]]:
     """The documents to choose and to test on; by default the two halves of `split_documents`. Raises BadInput for shared ones."""
     parts = split_documents(store, 2, seed=seed)
     chosen, tested = (sorted(parts[i] if given is None else set(given)) for i, given in enumerate((choose, test)))

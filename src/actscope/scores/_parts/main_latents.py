@@ -27,7 +27,7 @@ class Ladder:
     holds: Bool[Tensor, " k"]
 
     @property
-    def counts(self) -> Float[Tensor, "k 3f"]:
+    def counts(self) -> Float[Tensor, "k c"]:
         """(hit, said, true) of each row and probe: their sums give every F1."""
         said = self.said.T
         holds = self.holds[:, None].expand_as(said)
@@ -38,8 +38,8 @@ class Ladder:
         return self.latents[: int(needed(self.counts.sum(0)[None], jump))]
 
 
-def needed(counts: Float[Tensor, "r 3f"], jump: float) -> Int[Tensor, " r"]:
-    """How many latents: one, and one more each time as long as the F1 rises by more than `jump`."""
+def needed(counts: Float[Tensor, "r c"], jump: float) -> Int[Tensor, " r"]:
+    """From (hit, said, true) side by side. How many latents: one, and one more each time as long as the F1 rises by more than `jump`."""
     hit, said, true = counts.reshape(len(counts), -1, 3).unbind(2)
     rises = f1(hit, said, true).diff(dim=1) > jump
     return 1 + rises.long().cumprod(1).sum(1)

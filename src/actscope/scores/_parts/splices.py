@@ -40,9 +40,7 @@ class Splices:
     tokens: Float[Tensor, " g"]
 
     @staticmethod
-    def of(
-        dictionary: Dictionary, subject: Subject, store: Store, documents: Iterable[int] | None = None
-    ) -> "Splices":
+    def of(dictionary: Dictionary, subject: Subject, store: Store, documents: Iterable[int] | None = None) -> "Splices":
         """Run the model over the store's sequences, or those of `documents`.
 
         Raises WrongSubject, BadInput for a model without a next-token loss or text without successors, NotFinite.

@@ -54,7 +54,9 @@ def cross_entropy(
         unit="share of the mean-ablation gap",
         better="higher",
         n=int(tokens),
-        interval=totals_interval(splices.loss, lambda total: (total[:, 3] - total[:, 1]) / (total[:, 3] - total[:, 0]), seed=seed),
+        interval=totals_interval(
+            splices.loss, lambda total: (total[:, 3] - total[:, 1]) / (total[:, 3] - total[:, 0]), seed=seed
+        ),
         control=0.0,
         parts=parts,
     )

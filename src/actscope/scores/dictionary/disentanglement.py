@@ -66,7 +66,9 @@ def disentanglement(
     pairs = {name: _pairs(dictionary, subject, examples) for name, examples in attributes.items()}
     for name, found in pairs.items():
         if len(found) < 2 * least:
-            raise BadInput(f"{len(found)} pairs of {name!r} are answered by {subject.name}; expected {2 * least}. Give more examples.")
+            raise BadInput(
+                f"{len(found)} pairs of {name!r} are answered by {subject.name}; expected {2 * least}. Give more examples."
+            )
     generator = torch.Generator().manual_seed(seed)
     order = {name: torch.randperm(len(found), generator=generator) for name, found in pairs.items()}
     fit = {name: found.at(order[name][: len(found) // 2]) for name, found in pairs.items()}

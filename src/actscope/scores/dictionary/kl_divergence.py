@@ -40,7 +40,9 @@ def kl_divergence(
     nats = dict(zip(RUNS, (splices.divergence.sum(0) / tokens).tolist(), strict=True))
     if nats["mean"] <= 0:
         sites = ", ".join(map(str, dictionary.writes))
-        raise BadInput(f"Putting the mean at {sites} moves no prediction, so there is nothing to keep; score a site that matters.")
+        raise BadInput(
+            f"Putting the mean at {sites} moves no prediction, so there is nothing to keep; score a site that matters."
+        )
     parts = {run: nats[run] for run in RUNS[1:]}
     if nats["zero"] > 0:
         parts["recovered_zero"] = 1 - nats["spliced"] / nats["zero"]

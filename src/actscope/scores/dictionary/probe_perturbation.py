@@ -109,7 +109,7 @@ def _others(asked: Asked, together: float) -> Bool[Tensor, "l l"]:
     """For each label, which are rarely true where it is, and the reverse."""
     truth = asked.truth.float()
     share = (truth @ truth.T) / truth.sum(1).clamp(min=1)[:, None]
-    return (share <= together) & (share.T <= together) & ~torch.eye(len(truth), dtype=torch.bool)
+    return (share <= together) & (together >= share.T) & ~torch.eye(len(truth), dtype=torch.bool)
 
 
 @dataclass(frozen=True)

@@ -102,9 +102,7 @@ def _right(
     return right
 
 
-def _fit(
-    fitting: Asked, testing: Asked, cause: str, x: Float[Tensor, "n f"], y: Float[Tensor, "k f"]
-) -> Bool[Tensor, " k"]:
+def _fit(fitting: Asked, testing: Asked, cause: str, x: Float[Tensor, "n f"], y: Float[Tensor, "k f"]) -> Bool[Tensor, " k"]:
     return logistic(x, fitting.questions[cause].holds).says(y) == testing.questions[cause].holds
 
 

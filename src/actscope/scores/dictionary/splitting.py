@@ -60,7 +60,7 @@ def splitting(
     noise = _counts(*(_permuted(one, generator) for one in asked), most_latents)
     chance = [int(needed(value.sum(0)[None], jump)) for value in noise.values()]
 
-    def mean(total: Float[Tensor, "r 3lf"]) -> Float[Tensor, " r"]:
+    def mean(total: Float[Tensor, "r q"]) -> Float[Tensor, " r"]:
         return torch.stack([needed(part, jump) for part in total.split(width, dim=1)]).double().mean(0)
 
     split = {cause: int(needed(value.sum(0)[None], jump)) for cause, value in kept.items()}
@@ -85,7 +85,7 @@ def splitting(
     )
 
 
-def _counts(fitting: Asked, testing: Asked, most: int) -> dict[str, Float[Tensor, "k 3f"]]:
+def _counts(fitting: Asked, testing: Asked, most: int) -> dict[str, Float[Tensor, "k c"]]:
     """Of each label, what its probes got right; narrower dictionaries repeat their last probe."""
     found = {}
     for cause, ladder in ladders(fitting, testing, most=most).items():
@@ -95,7 +95,7 @@ def _counts(fitting: Asked, testing: Asked, most: int) -> dict[str, Float[Tensor
     return found
 
 
-def _f1s(counts: Float[Tensor, " 3f"]) -> Float[Tensor, " f"]:
+def _f1s(counts: Float[Tensor, " c"]) -> Float[Tensor, " f"]:
     return f1(*counts.reshape(-1, 3).unbind(1))
 
 

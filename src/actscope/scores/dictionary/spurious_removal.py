@@ -34,7 +34,7 @@ from actscope.scores._parts.totals import document_sums, totals_interval
 
 __all__ = ["spurious_removal"]
 
-_GAP = 0.02  # of accuracy: less than this leaves nothing to gain
+_GAP = 0.05  # of accuracy: less than this leaves nothing to gain
 
 
 def spurious_removal(
@@ -57,7 +57,7 @@ def spurious_removal(
 
     pairs: (label, coincidence). among: a label outside of which rows do not count. Every case has up to `most` rows, as many as
     the rarest, at least `least`. choose, test: as in `sparse_probing`. parts: for every n "n:" and "zero:"; biased, balanced (accuracies,
-    means); per pair "pair:label|coincidence"; left_out: pairs whose coincidence costs less than 0.02 of accuracy.
+    means); per pair "pair:label|coincidence"; left_out: pairs whose coincidence costs less than 0.05 of accuracy.
     control: as many other latents, drawn `draws` times from those active on these rows. n: pairs. Interval: bootstrap over the
     test documents. Raises BadInput for an unknown label, too few rows of a case, or when no coincidence costs anything.
     """
@@ -190,7 +190,9 @@ def _interval(judged: list[_Judged], column: int, seed: int) -> tuple[float, flo
     """Documents drawn again, all pairs together."""
     ones = [torch.cat([one.right, torch.ones(len(one.right), 1, dtype=torch.float64)], dim=1) for one in judged]
     width = ones[0].shape[1]
-    rows = torch.cat([torch.nn.functional.pad(one, (place * width, (len(ones) - 1 - place) * width)) for place, one in enumerate(ones)])
+    rows = torch.cat(
+        [torch.nn.functional.pad(one, (place * width, (len(ones) - 1 - place) * width)) for place, one in enumerate(ones)]
+    )
     sums = document_sums(rows, torch.cat([one.documents for one in judged]))
 
     def mean(total: Float[Tensor, "r q"]) -> Float[Tensor, " r"]:

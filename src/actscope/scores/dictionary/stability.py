@@ -26,9 +26,7 @@ from actscope.scores._parts.totals import totals_interval
 __all__ = ["stability"]
 
 
-def stability(
-    dictionary: Dictionary, store: Store, *, others: Sequence[Dictionary], bar: float = 0.7, seed: int = 0
-) -> Score:
+def stability(dictionary: Dictionary, store: Store, *, others: Sequence[Dictionary], bar: float = 0.7, seed: int = 0) -> Score:
     """The mean cosine of a latent's atom with its partner's in other dictionaries (Paulo and Belrose 2025, arXiv:2501.16615).
 
     others: the same method fitted from other seeds, or whatever it is to be compared with. A latent left without a partner, for
@@ -38,7 +36,9 @@ def stability(
     others, or over latents drawn again where there is one other. Raises BadInput for no others, or when nothing fires.
     """
     if not others:
-        raise BadInput("No other dictionary to compare with; give others=[...], fitted from other seeds (--other on the command line).")
+        raise BadInput(
+            "No other dictionary to compare with; give others=[...], fitted from other seeds (--other on the command line)."
+        )
     found = [match(dictionary, other, store, seed=seed) for other in others]
     live = found[0].nearest.isfinite()
     if not bool(live.any()):

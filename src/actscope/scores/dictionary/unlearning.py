@@ -82,7 +82,11 @@ def unlearning(
                 best, setting = float(rise[0]), (n, multiplier)
     before = bench.losses(tested)
     clean = before.sum(0)
-    parts = {"clean_forget": float(clean[0] / clean[1]), "clean_retain": float(clean[2] / clean[3]), "latents": float(len(order))}
+    parts = {
+        "clean_forget": float(clean[0] / clean[1]),
+        "clean_retain": float(clean[2] / clean[3]),
+        "latents": float(len(order)),
+    }
     score = Score("unlearning", "unlearning@1", 0.0, "nats per token", "higher", len(before), parts=parts | {"n": 0.0})
     if setting is None:
         return score

@@ -3,12 +3,12 @@
     python -m benchmarks.dictionary_scores            # about 10 minutes on 2 cores; writes results/dictionary_scores.json
     python -m benchmarks.dictionary_scores --quick    # a few minutes, a smaller dictionary, fewer seeds; writes nothing
 
-The dictionaries are those of benchmarks/recovery.py: topk at the residual stream after the middle layer, as many random
-directions, that layer's neurons and the principal components; and topk after a single step ("untrained"), whose codes are as
-sparse. What is true comes from pocket's grammar; "letters" asks for the
-first letter of each token instead, as on any model. Intervals: t over seeds for topk, untrained and random, which are made once a seed;
-bootstrap over documents (or pairs) for the others and where there is one seed. Exchanging entities is measured after layer 0,
-with dictionaries of that site: after the middle layer, pocket has moved what it needs to later tokens.
+The dictionaries are those of benchmarks/recovery.py, fitted on two thirds as many rows: topk at the residual stream after the
+middle layer, as many random directions, that layer's neurons and the principal components; and topk after a single step
+("untrained"), whose codes are as sparse. What is true comes from pocket's grammar; "letters" asks for the first letter of each
+token instead, as on any model. Intervals: t over seeds for topk, untrained and random, which are made once a seed; bootstrap
+over documents (or pairs) for the others and where there is one seed. Exchanging entities is measured after layer 0, with
+dictionaries of that site: after the middle layer, pocket has moved what it needs to later tokens.
 """
 
 import argparse

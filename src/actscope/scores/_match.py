@@ -61,7 +61,8 @@ def match(
         mine, yours = (functional.normalize(atoms_of(one), dim=1) for one in (first, second))
         if mine.shape[1] != yours.shape[1]:
             raise BadInput(
-                f"Atoms of widths {mine.shape[1]} and {yours.shape[1]} have no cosine; match by='codes', on a store of the same tokens."
+                f"Atoms of widths {mine.shape[1]} and {yours.shape[1]} have no cosine; match by='codes', on a store of "
+                "the same tokens."
             )
         similarity, chance = mine @ yours.T, mine @ _alike(yours, generator).T
     else:

@@ -66,7 +66,7 @@ class Asked:
 
 
 def halves(store: Store, choose: Iterable[int] | None, test: Iterable[int] | None, *, seed: int) -> tuple[list[int], list[int]]:
-    """The documents to choose and to test on; by default the two halves of `split_documents`. Raises BadInput for shared ones."""
+    """Documents to choose and to test on, by default the two halves of `split_documents`. Raises BadInput for shared ones."""
     parts = split_documents(store, 2, seed=seed)
     chosen, tested = (sorted(parts[i] if given is None else set(given)) for i, given in enumerate((choose, test)))
     if shared := set(chosen) & set(tested):

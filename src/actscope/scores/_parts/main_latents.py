@@ -39,7 +39,7 @@ class Ladder:
 
 
 def needed(counts: Float[Tensor, "r c"], jump: float) -> Int[Tensor, " r"]:
-    """From (hit, said, true) side by side. How many latents: one, and one more each time as long as the F1 rises by more than `jump`."""
+    """How many latents, from (hit, said, true) side by side: one, and one more as long as the F1 rises by more than `jump`."""
     hit, said, true = counts.reshape(len(counts), -1, 3).unbind(2)
     rises = f1(hit, said, true).diff(dim=1) > jump
     return 1 + rises.long().cumprod(1).sum(1)

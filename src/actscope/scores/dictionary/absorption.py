@@ -83,8 +83,8 @@ def absorption(
             latents.append(len(main))
     if not found:
         raise BadInput(
-            f"No linear probe says any of the {len(testing.questions)} labels with an F1 of {probe_f1}; absorption needs labels "
-            "that the model has at this site. Try another site, or lower `probe_f1`."
+            f"No linear probe says any of the {len(testing.questions)} labels with an F1 of {probe_f1}; absorption needs "
+            "labels that the model has at this site. Try another site, or lower `probe_f1`."
         )
     return _score(testing, found, latents, seed)
 

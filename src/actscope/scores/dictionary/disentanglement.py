@@ -1,16 +1,16 @@
-"""Do latents hold one attribute of an entity apart from its others? RAVEL of Huang et al. 2024 (arXiv:2402.17700), which SAEBench
-takes up (Karvonen et al. 2025, arXiv:2503.09532).
+"""Do latents hold one attribute of an entity apart from its others? RAVEL of Huang et al. 2024 (arXiv:2402.17700), which
+SAEBench takes up (Karvonen et al. 2025, arXiv:2503.09532).
 
     1. Each example of an attribute gives a base (its prompt) and a source (its twin), which differ in an entity; the place is
        the last token where they do. Kept are those that the model answers right, and whose twin it answers otherwise.
     2. An attribute's latents are exchanged at that place: each takes the value it has in the source; everything else, what the
        dictionary misses included, stays the base's.
-    3. Cause: the share of the attribute's own pairs where the model now says what it says of the source. Isolation: the share of
-       the other attributes' pairs where exchanging these latents leaves what the model says. Their mean is the score.
-    4. Latents are ordered on half of the pairs by attribution: what a latent's exchange does to the logit of the source's answer
-       less the base's, by gradients along the way from base to source (Sundararajan et al. 2017), mean over own pairs, less the
-       magnitude of the same over others' pairs. How many are exchanged is the number with the best score on that half. The other
-       half is reported.
+    3. Cause: the share of the attribute's own pairs where the model now says what it says of the source. Isolation: the share
+       of the other attributes' pairs where exchanging these latents leaves what the model says. Their mean is the score.
+    4. Latents are ordered on half of the pairs by attribution: what a latent's exchange does to the logit of the source's
+       answer less the base's, by gradients along the way from base to source (Sundararajan et al. 2017), mean over own pairs,
+       less the magnitude of the same over others' pairs. How many are exchanged is the number with the best score on that half.
+       The other half is reported.
 
 Exchanging nothing scores one half. SAEBench learns a mask by gradient and drops what the dictionary misses, which mixes in how
 well it rebuilds. For the paper's question, examples of all attributes must ask about the same entities.

@@ -11,7 +11,7 @@ Only labels that are rarely true together count as other: one that contains anot
 Letters: n rows, d width, m latents, l labels, q questions (rows of all labels), s latents removed.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -62,15 +62,14 @@ def probe_perturbation(
     judged = others.any(1).nonzero()[:, 0].tolist()
     if not judged:
         raise BadInput(
-            f"None of the {len(others)} labels has another that is rarely true where it is; give more labels, or raise `together`."
+            f"None of the {len(others)} labels has another that is rarely true where it is; give more labels, or raise "
+            "`together`."
         )
-    probes = [logistic(fitting.x[one.rows], one.holds) for one in fitting.questions.values()]
-    weights = torch.stack([probe.weight for probe in probes])
-    bench = _Bench.of(testing, weights, torch.tensor([probe.bias for probe in probes]), atoms_of(dictionary))
-    effects = fitting.contrasts().clamp(min=0) * (weights @ bench.atoms.T)
+    bench = _Bench.of(fitting, testing, atoms_of(dictionary))
+    effects = fitting.contrasts().clamp(min=0) * (bench.weights @ bench.atoms.T)
     sizes = sorted({*ns, at})
-    losses = {n: torch.zeros(len(judged), bench.n_questions) for n in sizes}
-    control = torch.zeros(len(judged), bench.n_questions)
+    losses = {n: torch.zeros(len(judged), len(bench.rows)) for n in sizes}
+    control = torch.zeros(len(judged), len(bench.rows))
     generator = torch.Generator().manual_seed(seed)
     for line, label in enumerate(judged):
         best = effects[label].topk(min(max(sizes), effects.shape[1]))
@@ -82,16 +81,28 @@ def probe_perturbation(
         for _ in range(draws):
             drawn = pool.nonzero()[:, 0]
             control[line] += bench.loss(drawn[torch.randperm(len(drawn), generator=generator)[: min(at, len(chosen))]]) / draws
-    weighing = bench.weighing(others, judged)
+    return _score(bench, losses, control, at, bench.weighing(others, judged), judged, seed)
+
+
+def _score(
+    bench: "_Bench",
+    losses: Mapping[int, Float[Tensor, "j q"]],
+    control: Float[Tensor, "j q"],
+    at: int,
+    weighing: tuple[Float[Tensor, "j q"], Float[Tensor, "j q"]],
+    judged: list[int],
+    seed: int,
+) -> Score:
     parts: dict[str, float] = {"clean": bench.accuracy}
-    for n in sizes:
-        own, other = (float((losses[n] * part).sum(1).mean()) for part in weighing)
+    for n, lost in losses.items():
+        own, other = (float((lost * part).sum(1).mean()) for part in weighing)
         parts |= {f"n:{n}": own - other, f"intended:{n}": own, f"unintended:{n}": other}
     difference = weighing[0] - weighing[1]
     each = (losses[at] * difference).sum(1)
-    parts |= {f"label:{list(testing.questions)[label]}": value for label, value in zip(judged, each.tolist(), strict=True)}
+    names = list(bench.asked.questions)
+    parts |= {f"label:{names[label]}": value for label, value in zip(judged, each.tolist(), strict=True)}
     by_row = torch.stack([(losses[at] * difference).mean(0), weighing[0].mean(0)], dim=1)
-    sums = document_sums(by_row, testing.where[bench.rows, 0])
+    sums = document_sums(by_row, bench.asked.where[bench.rows, 0])
     return Score(
         name="probe_perturbation",
         definition="probe_perturbation@1",
@@ -126,19 +137,16 @@ class _Bench:
     active: Bool[Tensor, "l m"]  # latents that are active somewhere where the label holds
 
     @staticmethod
-    def of(asked: Asked, weights: Float[Tensor, "l d"], bias: Float[Tensor, " l"], atoms: Float[Tensor, "m d"]) -> "_Bench":
+    def of(fitting: Asked, asked: Asked, atoms: Float[Tensor, "m d"]) -> "_Bench":
+        """Probes fitted on one sample, put to the other."""
+        probes = [logistic(fitting.x[one.rows], one.holds) for one in fitting.questions.values()]
         questions = list(asked.questions.values())
         rows = torch.cat([one.rows for one in questions])
         label = torch.repeat_interleave(torch.arange(len(questions)), torch.tensor([len(one.rows) for one in questions]))
-        logits = torch.cat(
-            [asked.x[one.rows] @ weight + free for one, weight, free in zip(questions, weights, bias, strict=True)]
-        )
+        logits = torch.cat([probe.logit(asked.x[one.rows]) for one, probe in zip(questions, probes, strict=True)])
         active = torch.stack([(asked.columns.rows(one.rows[one.holds]) != 0).any(0) for one in questions])
+        weights = torch.stack([probe.weight for probe in probes])
         return _Bench(asked, weights, atoms, rows, label, torch.cat([one.holds for one in questions]), logits, active)
-
-    @property
-    def n_questions(self) -> int:
-        return len(self.rows)
 
     @property
     def accuracy(self) -> float:

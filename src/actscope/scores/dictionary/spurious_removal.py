@@ -1,5 +1,5 @@
-"""Can a probe be freed of what it learned by coincidence, by removing latents? SHIFT of Marks et al. 2024 (arXiv:2403.19647), as
-SAEBench scores it (Karvonen et al. 2025, arXiv:2503.09532).
+"""Can a probe be freed of what it learned by coincidence, by removing latents? SHIFT of Marks et al. 2024 (arXiv:2403.19647),
+as SAEBench scores it (Karvonen et al. 2025, arXiv:2503.09532).
 
     1. A probe for the label learns from rows where label and coincidence both hold or both fail: it cannot tell them apart.
        Another learns from rows where all four cases are equally frequent: what could be known. And one for the coincidence.
@@ -9,8 +9,8 @@ SAEBench scores it (Karvonen et al. 2025, arXiv:2503.09532).
     4. Score: with A the accuracy on rows of the four cases in equal numbers, (A_removed - A_biased) / (A_balanced - A_biased):
        0 nothing gained, 1 as good as if the coincidence had never been, below 0 harm. May pass 1 on few rows.
 
-SAEBench sets latents to zero in step 3 (parts "zero:"). That also moves every logit to one side of the probe's threshold, so that
-a dictionary whose latents are exactly label and coincidence scores about 0.3; with the mean it scores 1.
+SAEBench sets latents to zero in step 3 (parts "zero:"). That also moves every logit to one side of the probe's threshold, so
+that a dictionary whose latents are exactly label and coincidence scores about 0.3; with the mean it scores 1.
 Letters: n rows, d width, m latents, p pairs, k rows of a test.
 """
 
@@ -56,8 +56,8 @@ def spurious_removal(
     """The share of the accuracy lost to a coincidence that removing `at` latents wins back, mean over pairs.
 
     pairs: (label, coincidence). among: a label outside of which rows do not count. Every case has up to `most` rows, as many as
-    the rarest, at least `least`. choose, test: as in `sparse_probing`. parts: for every n "n:" and "zero:"; biased, balanced (accuracies,
-    means); per pair "pair:label|coincidence"; left_out: pairs whose coincidence costs less than 0.05 of accuracy.
+    the rarest, at least `least`. choose, test: as in `sparse_probing`. parts: for every n "n:" and "zero:"; biased, balanced
+    (accuracies, means); per pair "pair:label|coincidence"; left_out: pairs whose coincidence costs less than 0.05 of accuracy.
     control: as many other latents, drawn `draws` times from those active on these rows. n: pairs. Interval: bootstrap over the
     test documents. Raises BadInput for an unknown label, too few rows of a case, or when no coincidence costs anything.
     """
@@ -71,8 +71,8 @@ def spurious_removal(
             judged[pair] = found
     if not judged:
         raise BadInput(
-            f"None of the {len(pairs)} coincidences costs a probe {_GAP} of accuracy, so there is nothing to win back; give labels "
-            "that the model has at this site and that a probe confuses."
+            f"None of the {len(pairs)} coincidences costs a probe {_GAP} of accuracy, so there is nothing to win back; give "
+            "labels that the model has at this site and that a probe confuses."
         )
     gained = {pair: _gain(one.right.mean(0, keepdim=True))[0] for pair, one in judged.items()}
     mean = torch.stack(list(gained.values())).mean(0)
@@ -133,8 +133,8 @@ def _cases(
     fewest = min(map(len, cases))
     if fewest < least:
         raise BadInput(
-            f"{pair[0]} and {pair[1]} have {', '.join(str(len(case)) for case in cases)} rows of both, the first, the second and "
-            f"neither; expected {least} of each. Give more text, or other labels."
+            f"{pair[0]} and {pair[1]} have {', '.join(str(len(case)) for case in cases)} rows of both, the first, the second "
+            f"and neither; expected {least} of each. Give more text, or other labels."
         )
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.cat([case[torch.randperm(len(case), generator=generator)[: min(fewest, most)]] for case in cases])

@@ -1,5 +1,5 @@
-"""Are the latents the same when the dictionary is fitted again? Paulo and Belrose 2025, "Sparse Autoencoders Trained on the Same
-Data Learn Different Features" (arXiv:2501.16615).
+"""Are the latents the same when the dictionary is fitted again? Paulo and Belrose 2025, "Sparse Autoencoders Trained on the
+Same Data Learn Different Features" (arXiv:2501.16615).
 
     1. Latents that fire on the store, of the dictionary and of each other one. Those that never fire still stand where they
        began and would say more of the seed than of the data.

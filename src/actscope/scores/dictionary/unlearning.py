@@ -1,5 +1,5 @@
-"""Can latents make the model forget one thing, and what else does it forget? Farrell et al. 2024 (arXiv:2410.19278), as SAEBench
-scores it (Karvonen et al. 2025, arXiv:2503.09532), with loss in place of exam questions.
+"""Can latents make the model forget one thing, and what else does it forget? Farrell et al. 2024 (arXiv:2410.19278), as
+SAEBench scores it (Karvonen et al. 2025, arXiv:2503.09532), with loss in place of exam questions.
 
     1. Forget rows hold the label, or the token after them does; all others are retain rows. On the documents `choose`, how
        often each latent is active on either.
@@ -14,7 +14,7 @@ Letters: b sequences, t tokens, d width, m latents, s latents clamped, g documen
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -73,13 +73,7 @@ def unlearning(
     chosen, tested = (_some(store, labels, forget, group, most) for group in halves(store, choose, test, seed=seed))
     seen = _Seen.of(bench, chosen)
     order = seen.order(frequency)
-    best, setting = 0.0, None
-    before = bench.losses(chosen)
-    for n in sorted({min(n, len(order)) for n in ns} - {0}):
-        for multiplier in multipliers:
-            rise = _rise(bench.losses(chosen, seen.clamp(bench, order[:n], multiplier)), before)
-            if rise[1] <= allowed * float(before[:, 2].sum() / before[:, 3].sum()) and rise[0] > best:
-                best, setting = float(rise[0]), (n, multiplier)
+    setting = _setting(bench, seen, order, chosen, ns, multipliers, allowed)
     before = bench.losses(tested)
     clean = before.sum(0)
     parts = {
@@ -92,26 +86,38 @@ def unlearning(
         return score
     n, multiplier = setting
     after = bench.losses(tested, seen.clamp(bench, order[:n], multiplier))
+    parts |= {"n": float(n), "multiplier": multiplier, "retain": float(_rise(after, before)[1])}
     generator = torch.Generator().manual_seed(seed)
     random = [order[n:][torch.randperm(len(order) - n, generator=generator)[:n]] for _ in range(draws if len(order) > n else 0)]
     rises = [_rise(bench.losses(tested, seen.clamp(bench, one, multiplier)), before) for one in random]
-    control = torch.stack(rises).mean(0) if rises else None
-    parts |= {"n": float(n), "multiplier": multiplier, "retain": float(_rise(after, before)[1])}
-    if control is not None:
-        parts["control_retain"] = float(control[1])
-    return Score(
-        name=score.name,
-        definition=score.definition,
-        value=float(_rise(after, before)[0]),
-        unit=score.unit,
-        better="higher",
-        n=len(before),
-        interval=totals_interval(
-            torch.stack([after[:, 0] - before[:, 0], before[:, 1]], 1), lambda total: total[:, 0] / total[:, 1], seed=seed
-        ),
-        control=None if control is None else float(control[0]),
-        parts=parts,
-    )
+    control = torch.stack(rises).mean(0).tolist() if rises else [None]
+    if rises:
+        parts["control_retain"] = control[1]
+    pairs = torch.stack([after[:, 0] - before[:, 0], before[:, 1]], dim=1)
+    spread = totals_interval(pairs, lambda total: total[:, 0] / total[:, 1], seed=seed)
+    value = float(_rise(after, before)[0])
+    return replace(score, value=value, interval=spread, control=control[0], parts=parts)
+
+
+def _setting(
+    bench: "_Bench",
+    seen: "_Seen",
+    order: Int[Tensor, " c"],
+    documents: Sequence[int],
+    ns: Sequence[int],
+    multipliers: Sequence[float],
+    allowed: float,
+) -> tuple[int, float] | None:
+    """Step 3."""
+    before = bench.losses(documents)
+    most = allowed * float(before[:, 2].sum() / before[:, 3].sum())
+    best, setting = 0.0, None
+    for n in sorted({min(n, len(order)) for n in ns} - {0}):
+        for multiplier in multipliers:
+            forget, retain = _rise(bench.losses(documents, seen.clamp(bench, order[:n], multiplier)), before).tolist()
+            if retain <= most and forget > best:
+                best, setting = forget, (n, multiplier)
+    return setting
 
 
 def _rise(after: Float[Tensor, "g 4"], before: Float[Tensor, "g 4"]) -> Float[Tensor, " 2"]:

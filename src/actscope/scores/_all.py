@@ -90,4 +90,6 @@ def _by_name(name: str, given: dict[str, object]) -> Score:
         raise BadInput(
             f"The measure {name!r} needs {', '.join(missing)} as well; call actscope.scores.dictionary.{name} with it."
         )
-    return measure(**{key: value for key, value in given.items() if key in takes})
+    score = measure(**{key: value for key, value in given.items() if key in takes})
+    assert isinstance(score, Score)
+    return score

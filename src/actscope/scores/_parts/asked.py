@@ -21,7 +21,6 @@ from actscope.core.subject import Subject
 from actscope.scores._parts.census import rows_of
 from actscope.scores._parts.columns import Columns, Projected, blocks
 from actscope.scores._parts.letters import first_letters
-from actscope.scores._parts.totals import document_sums
 
 _ROWS = 4096
 
@@ -58,11 +57,14 @@ class Asked:
 
     def by_document(self, values: Mapping[str, Float[Tensor, "k q"]]) -> Float[Tensor, "g c"]:
         """Sums over documents of values at each label's rows, label by label side by side."""
-        width = len(next(iter(values.values()))[0])
-        spread = torch.zeros(len(self.where), len(values) * width, dtype=torch.float64)
-        for place, (cause, value) in enumerate(values.items()):
-            spread[self.questions[cause].rows, place * width : (place + 1) * width] = value.double()
-        return document_sums(spread, self.where[:, 0])
+        names, document = self.where[:, 0].unique(return_inverse=True)
+        each = [
+            torch.zeros(len(names), value.shape[1], dtype=torch.float64).index_add(
+                0, document[self.questions[cause].rows], value.double()
+            )
+            for cause, value in values.items()
+        ]
+        return torch.cat(each, dim=1)
 
 
 def halves(store: Store, choose: Iterable[int] | None, test: Iterable[int] | None, *, seed: int) -> tuple[list[int], list[int]]:

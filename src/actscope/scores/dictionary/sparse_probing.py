@@ -64,10 +64,10 @@ def sparse_probing(
         "random": (Projected(fitting.x, directions), Projected(testing.x, directions), torch.ones(len(directions))),
     }
     parts: dict[str, float] = {}
-    right = _right(fitting, testing, *rivals["k"], ks[0])
+    right = _right(fitting, testing, rivals["k"], ks[0])
     for name, rival in rivals.items():
         for k in ks:
-            parts[f"{name}:{k}"] = _mean(right if (name, k) == ("k", ks[0]) else _right(fitting, testing, *rival, k))
+            parts[f"{name}:{k}"] = _mean(right if (name, k) == ("k", ks[0]) else _right(fitting, testing, rival, k))
     whole = {cause: fitting.x[one.rows] for cause, one in fitting.questions.items()}
     asked = {cause: testing.x[one.rows] for cause, one in testing.questions.items()}
     parts["all"] = _mean({cause: _fit(fitting, testing, cause, whole[cause], asked[cause]) for cause in whole})
@@ -88,12 +88,12 @@ def sparse_probing(
 def _right(
     fitting: Asked,
     testing: Asked,
-    seen: Columns | Projected,
-    held: Columns | Projected,
-    length: Float[Tensor, " m"],
+    rival: tuple[Columns | Projected, Columns | Projected, Float[Tensor, " m"]],
     k: int,
 ) -> dict[str, Bool[Tensor, " k"]]:
-    """Steps 2 and 3: for each label, on which test rows the probe on the first k columns is right."""
+    """Steps 2 and 3: for each label, on which test rows the probe on the first k columns is right. rival: columns on both
+    samples, and the length of each."""
+    seen, held, length = rival
     best = (fitting.contrasts(seen).abs() * length).topk(min(k, seen.width), dim=1).indices
     right = {}
     for cause, columns in zip(fitting.questions, best, strict=True):

@@ -45,19 +45,19 @@ def splitting(
     """The mean over labels of how many latents it takes to say one: 1 is not split (Chanin et al. 2024, arXiv:2409.14507).
 
     Only labels that some number of latents says with F1 of at least 0.5 count, as a label the dictionary does not know is not
-    split; "unsaid" is how many were left out so. labels, choose, test, least, most: as in `sparse_probing`.
+    split; "unsaid" is how many do not (where none does, all count). labels, choose, test, least, most: as in `sparse_probing`.
     parts: per label "latents:" and "f1:" (of all its parts), "f1" and "f1:1" (means, with all parts and with one).
     control: the same with which rows hold a label permuted, over all labels. n: labels. Interval: bootstrap over the test
     documents; latents, probes and labels counted stand fixed. Raises BadInput for documents in both halves, or no label left.
     """
     groups = halves(store, choose, test, seed=seed)
-    asked = ask(dictionary, subject, store, labels, groups, least=least, most=most, against=against, seed=seed)
-    counts = _counts(*asked, most_latents)
+    fitting, testing = ask(dictionary, subject, store, labels, groups, least=least, most=most, against=against, seed=seed)
+    counts = _counts(fitting, testing, most_latents)
     best = {cause: _f1s(value.sum(0)).max() for cause, value in counts.items()}
     kept = {cause: value for cause, value in counts.items() if best[cause] >= 0.5} or counts
-    sums, width = asked[1].by_document(kept), 3 * most_latents
+    sums, width = testing.by_document(kept), 3 * most_latents
     generator = torch.Generator().manual_seed(seed)
-    noise = _counts(*(_permuted(one, generator) for one in asked), most_latents)
+    noise = _counts(_permuted(fitting, generator), _permuted(testing, generator), most_latents)
     chance = [int(needed(value.sum(0)[None], jump)) for value in noise.values()]
 
     def mean(total: Float[Tensor, "r q"]) -> Float[Tensor, " r"]:
@@ -66,7 +66,7 @@ def splitting(
     split = {cause: int(needed(value.sum(0)[None], jump)) for cause, value in kept.items()}
     f1s = {cause: _f1s(value.sum(0)) for cause, value in kept.items()}
     parts = {
-        "unsaid": float(len(counts) - len(kept)),
+        "unsaid": float(sum(value < 0.5 for value in best.values())),
         "f1": float(sum(f1s[cause][count - 1] for cause, count in split.items()) / len(split)),
         "f1:1": float(sum(each[0] for each in f1s.values()) / len(split)),
     }

@@ -90,13 +90,13 @@ def unlearning(
     generator = torch.Generator().manual_seed(seed)
     random = [order[n:][torch.randperm(len(order) - n, generator=generator)[:n]] for _ in range(draws if len(order) > n else 0)]
     rises = [_rise(bench.losses(tested, seen.clamp(bench, one, multiplier)), before) for one in random]
-    control = torch.stack(rises).mean(0).tolist() if rises else [None]
+    control = None
     if rises:
-        parts["control_retain"] = control[1]
+        control, parts["control_retain"] = torch.stack(rises).mean(0).tolist()
     pairs = torch.stack([after[:, 0] - before[:, 0], before[:, 1]], dim=1)
     spread = totals_interval(pairs, lambda total: total[:, 0] / total[:, 1], seed=seed)
     value = float(_rise(after, before)[0])
-    return replace(score, value=value, interval=spread, control=control[0], parts=parts)
+    return replace(score, value=value, interval=spread, control=control, parts=parts)
 
 
 def _setting(

@@ -56,7 +56,8 @@ def match(
     if by == "codes" and store is None:
         raise BadInput("Latents are matched by their codes on the rows of a store, and none was given; give store=.")
     generator = torch.Generator().manual_seed(seed)
-    live = None if store is None else _live(first, store), None if store is None else _live(second, other_store or store)
+    other = store if other_store is None else other_store
+    live = None if store is None else _live(first, store), None if other is None else _live(second, other)
     if by == "atoms":
         mine, yours = (functional.normalize(atoms_of(one), dim=1) for one in (first, second))
         if mine.shape[1] != yours.shape[1]:
@@ -66,9 +67,9 @@ def match(
             )
         similarity, chance = mine @ yours.T, mine @ _alike(yours, generator).T
     else:
-        assert store is not None
-        similarity = _correlation(first, second, store, other_store or store, None)
-        chance = _correlation(first, second, store, other_store or store, generator)
+        assert store is not None and other is not None
+        similarity = _correlation(first, second, store, other, None)
+        chance = _correlation(first, second, store, other, generator)
     return _matched(similarity, chance, *live)
 
 

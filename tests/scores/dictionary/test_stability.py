@@ -69,8 +69,8 @@ def test_stability_is_one_for_itself_and_the_control_for_something_else():
 
 
 def test_half_shared_atoms_are_told_from_the_others_latent_by_latent():
-    one, store = made(), rows()
-    other = made(5)
+    one, store = made(d=64), rows(64)
+    other = made(5, d=64)
     other.decoder[:20] = one.decoder[torch.arange(19, -1, -1)]
     score = stability(one, store, others=[other])
     figures = torch.tensor([score.parts[f"latent:{i}"] for i in range(M)])
@@ -79,10 +79,10 @@ def test_half_shared_atoms_are_told_from_the_others_latent_by_latent():
 
 def test_latents_that_never_fire_have_no_say():
     """They stand where they began; two dictionaries begun alike would look stable."""
-    one, other = made(), made(6)
+    one, other = made(d=64), made(6, d=64)
     other.decoder[30:] = one.decoder[30:]
     for each in (one, other):
         each.encoder[:, 30:] = 0.0
-    score = stability(one, rows(), others=[other])
+    score = stability(one, rows(64), others=[other])
     assert score.n == 30 and score.parts["live"] == 0.75 and "latent:30" not in score.parts
     assert score.value < 0.8 < match(one, other).similarity[30:].min()

@@ -53,7 +53,7 @@ def dictionary(decoder: torch.Tensor, encoder: torch.Tensor | None = None) -> Li
 
 
 def test_the_latent_of_the_token_before_forgets_it_and_nothing_else(world):
-    """Latents of 2 and 3 are active on forget rows alone; clamping that of 2 hides what follows 2."""
+    """Clamping the latents of 2 and 3 hides that 3 follows, and what follows it, which not every limit allows."""
     score = unlearning(dictionary(torch.eye(V)), *world, forget="three", ns=(1, 2), frequency=0.2, allowed=0.5)
     low, high = score.interval
     assert score.value > 1 and low > 0.5 and score.parts["retain"] < score.value / 2
@@ -62,16 +62,17 @@ def test_the_latent_of_the_token_before_forgets_it_and_nothing_else(world):
 
 
 def test_the_rise_is_what_hiding_the_token_before_costs_by_hand(world):
-    """The latent of 2 at zero leaves its embedding empty, so that every successor of it costs log 8."""
-    subject, store, labels = world
-    given = {"ns": (1,), "multipliers": (0.0,), "frequency": 0.2, "allowed": 9.0, "most": 1000}
+    """The latents of 2 and 3, which are active on forget rows most, at zero leave their embeddings empty, so that what follows
+    them costs log 8."""
+    subject, store, _ = world
+    given = {"ns": (2,), "multipliers": (0.0,), "frequency": 0.2, "allowed": 9.0, "most": 1000}
     score = unlearning(dictionary(torch.eye(V)), *world, forget="three", choose=range(60), test=range(60, 120), **given)
     ids, where = store.text
     follows = (where[1:, 0] == where[:-1, 0]) & (where[1:, 0] >= 60)
     before, after = ids[:-1][follows], ids[1:][follows]
-    logits = subject.run(before[:, None]).logits[:, 0].log_softmax(-1)
+    logits = subject.run(before[:, None].long()).logits[:, 0].log_softmax(-1)
     loss = -logits.gather(1, after[:, None].long())[:, 0].double()
-    rise = torch.where(before == 2, torch.log(torch.tensor(8.0)) - loss, 0.0)
+    rise = torch.where((before == 2) | (before == 3), torch.log(torch.tensor(8.0)) - loss, 0.0)
     assert score.value == pytest.approx(float(rise[after == 3].mean()), rel=1e-4) and score.value > 0.5
     assert score.parts["retain"] == pytest.approx(float(rise[after != 3].mean()), rel=1e-4)
     assert score.parts["clean_forget"] == pytest.approx(float(loss[after == 3].mean()), rel=1e-4)
@@ -82,7 +83,7 @@ def test_directions_shared_with_other_tokens_hurt_elsewhere_or_are_not_allowed(w
     mixed = dictionary(torch.cat([turn.T, -turn.T]), torch.cat([turn, -turn], dim=1))
     given = {"forget": "three", "ns": (1, 2), "frequency": 0.2, "allowed": 0.5}
     clean, spread = (unlearning(one, *world, **given) for one in (dictionary(torch.eye(V)), mixed))
-    assert spread.value < clean.value and spread.parts["latents"] == 0
+    assert spread.value < clean.value / 2
 
 
 def test_scale_and_order_of_the_latents_do_not_matter(world):

@@ -118,7 +118,7 @@ def _pairs(dictionary: Dictionary, subject: Subject, examples: Sequence[Example]
         raise BadInput("No example has a corrupted twin, which is where the other entity comes from; give examples with one.")
     base = _Read.of(dictionary, subject, [one.prompt for one in with_twin])
     source = _Read.of(dictionary, subject, [one.corrupted for one in with_twin])
-    answers = [{subject_id for text in one.answers for subject_id in _first(subject, one.prompt, text)} for one in with_twin]
+    answers = [{token for text in one.answers for token in _first(subject, one.prompt, text)} for one in with_twin]
     rows, places, twins = [], [], []
     for row, (mine, yours) in enumerate(zip(base.ids, source.ids, strict=True)):
         same = 0

@@ -25,6 +25,7 @@ from rich.table import Table
 
 from actscope.core import files
 from actscope.core.dictionary import Dictionary
+from actscope.core.errors import BadInput
 from actscope.core.labels import Labels
 from actscope.core.score import Score
 from actscope.core.site import Port, Site
@@ -137,11 +138,14 @@ def scored(at: World, sizes: Sizes) -> dict[str, dict[str, list[Score]]]:
             made.setdefault(name, []).append(one)
             for measure, judge in measures(one, at, seed).items():
                 started = time.monotonic()
-                found.setdefault(measure, {}).setdefault(name, []).append(judge())
+                try:
+                    value = judge()
+                except BadInput as error:  # nothing to measure at this site: said, and left out of the table
+                    console.print(f"  seed {seed} {name} {measure}: {error}", style="dim")
+                    continue
+                found.setdefault(measure, {}).setdefault(name, []).append(value)
                 took = time.monotonic() - started
-                console.print(
-                    f"  seed {seed} {name} {measure}: {found[measure][name][-1].value:.4f} ({took:.1f} s)", style="dim"
-                )
+                console.print(f"  seed {seed} {name} {measure}: {value.value:.4f} ({took:.1f} s)", style="dim")
     several = {name: ones for name, ones in made.items() if len(ones) > 1}
     found["stability"] = {name: [stability(first, at.held, others=others)] for name, (first, *others) in several.items()}
     found["disentanglement"] = {name: [one] for name, one in exchanged(at, sizes).items()}

@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-full peers check format bench bench-recovery bench-train bench-sweep bench-generator bench-plan bench-peers bench-capture docs picture system clean
+.PHONY: demo test test-full peers check format bench bench-recovery bench-scores bench-train bench-sweep bench-generator bench-plan bench-peers bench-capture docs picture system clean
 
 $(READY): pyproject.toml constraints.txt hatch_build.py src/actscope/ops/kernels.cpp
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; give it with PYTHON=...")'
@@ -45,6 +45,10 @@ bench: bench-recovery bench-train bench-sweep bench-generator bench-generate
 
 bench-recovery: $(READY)
 	$(BIN)/python -m benchmarks.recovery
+
+# Every score of a dictionary beside what it must beat; ten minutes.
+bench-scores: $(READY)
+	$(BIN)/python -m benchmarks.dictionary_scores
 
 bench-sweep: $(READY)
 	$(BIN)/python -m benchmarks.sweep

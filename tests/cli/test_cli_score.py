@@ -93,3 +93,17 @@ def test_the_model_stands_where_it_is_asked_to(places, monkeypatch, capsys):
     monkeypatch.setattr("actscope.subjects.load.load", lambda model, **given: (asked.append(given), real(model))[1])
     assert main(["score", places["pca"], places["store"], "--model", places["model"], "--device", "cuda:1"]) == 0
     assert asked == [{"device": "cuda:1"}]
+
+
+def test_measures_are_taken_by_name(places, capsys, tmp_path):
+    command = ["score", places["pca"], places["store"], "--model", places["model"], "--json"]
+    assert main([*command, "--measure", "kl_divergence", "--measure", "stability", "--other", places["pca"]]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [one["name"] for one in found] == ["kl_divergence", "stability"]
+    assert found[0]["value"] == pytest.approx(1, abs=1e-3) and found[1]["value"] == pytest.approx(1, abs=1e-4)
+    assert main([*command, "--measure", "spurious_removal"]) == 3
+    assert "needs labels, pairs" in capsys.readouterr().err
+    assert main([*command, "--measure", "kl"]) == 3
+    assert "It has: absorption" in capsys.readouterr().err
+    assert main([*command, "--measure", "stability", "--other", places["store"]]) == 3
+    assert "expected a dictionary" in capsys.readouterr().err

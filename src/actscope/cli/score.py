@@ -10,17 +10,22 @@ def score(
     store: Path,
     *,
     model: str,
+    measure: list[str] | None = None,
+    other: list[Path] | None = None,
     out: Path | None = None,
     seed: int = 0,
     device: str = "cpu",
     json: bool = False,
 ) -> None:
-    """Judge a dictionary: variance unexplained, L0, dead share, cross-entropy recovered.
+    """Judge a dictionary: variance unexplained, L0, dead share, cross-entropy and KL recovered; or what --measure names.
 
     Args:
         dictionary: folder of a dictionary made by `actscope fit`.
         store: folder of activations made by `actscope capture`, better of text the dictionary was not trained on.
         model: what both were made on: pocket, a transformers folder or a hub id.
+        measure: one of `actscope methods scores.dictionary`, may be given several times; without it, those that are cheap.
+            Measures of labels ask for the first letter of each token.
+        other: folder of a dictionary to compare with, for `--measure stability`; may be given several times.
         out: folder to save the scores in.
         seed: of the documents drawn again for the intervals.
         device: where the model stands, "cpu" or "cuda".
@@ -38,9 +43,10 @@ def score(
     from actscope.subjects.load import load
 
     learned, kept = artifact.open(dictionary), artifact.open(store)
+    compared = {path: artifact.open(path) for path in other or ()}
     is_store = artifact.read_manifest(store)["kind"] == "store"  # isinstance would open every shard
     for path, thing, right, kind in (
-        (dictionary, learned, isinstance(learned, Dictionary), "dictionary"),
+        *((path, one, isinstance(one, Dictionary), "dictionary") for path, one in {dictionary: learned, **compared}.items()),
         (store, kept, is_store, "store"),
     ):
         if not right:
@@ -48,7 +54,15 @@ def score(
                 f"{path} holds a {type(thing).__name__}; expected a {kind}. "
                 "The order is `actscope score DICTIONARY STORE --model NAME`."
             )
-    scores = judge(learned, load(model, device=device), kept, seed=seed, progress=_common.plain_progress("score"))  # type: ignore[arg-type]
+    scores = judge(
+        learned,  # type: ignore[arg-type]
+        load(model, device=device),
+        kept,  # type: ignore[arg-type]
+        measures=measure,
+        others=list(compared.values()),  # type: ignore[arg-type]
+        seed=seed,
+        progress=_common.plain_progress("score"),
+    )
     if out is not None:
         artifact.save(scores, out)
     if json:

@@ -33,9 +33,9 @@ from actscope.dictionaries.ica import ICA
 from actscope.dictionaries.random import Random
 from actscope.dictionaries.snmf import SNMF
 from actscope.dictionaries.topk import TopK
-from actscope.reproductions._parts.assignment import matched_cosine
 from actscope.reproductions._parts.planted import store_of
 from actscope.reproductions._parts.seeds import beyond, gathered, means
+from actscope.scores._parts.assignment import matched_cosine
 from actscope.training.fit import fit
 from actscope.training.plan import Plan
 from actscope.training.sweep import sweep

@@ -4,12 +4,13 @@ import pytest
 import torch
 from fakes import Rows, constant, perfect
 
-from actscope.core.errors import BadInput, UnknownSite, WrongSubject
+from actscope.core.errors import BadInput, UnknownMethod, UnknownSite, WrongSubject
 from actscope.core.inputs import SPECIAL, TEXT, Inputs, predicted_text
-from actscope.core.intervention import Zero
+from actscope.core.intervention import At, Zero
 from actscope.core.site import Port, Site
 from actscope.scores._all import score
 from actscope.scores.dictionary.cross_entropy import cross_entropy
+from actscope.scores.dictionary.kl_divergence import kl_divergence
 from actscope.subjects.hf import HFSubject
 
 WIDTH, CONTEXT = 24, 20
@@ -167,5 +168,36 @@ def test_a_site_that_does_not_matter_has_no_share(subject, text):
 def test_the_verb_gives_every_measure(subject, text):
     store = stored(subject, text)
     found = {one.name: one for one in score(perfect(WIDTH, reads=MIDDLE), subject, store)}
-    assert list(found) == ["fvu", "l0", "dead_share", "cross_entropy"]
+    assert list(found) == ["fvu", "l0", "dead_share", "cross_entropy", "kl_divergence"]
     assert found["fvu"].value < 1e-10 and found["l0"].value == pytest.approx(WIDTH, abs=0.5)
+
+
+def test_predictions_kept_against_divergences_by_hand(subject, text):
+    store = stored(subject, text)
+    kept = kl_divergence(perfect(WIDTH, reads=MIDDLE), subject, store)
+    assert kept.value == pytest.approx(1, abs=1e-5) and kept.parts["recovered_zero"] == pytest.approx(1, abs=1e-5)
+    mean = store.acts[Port.parse(MIDDLE)].double().mean(0).float()
+    assert kl_divergence(constant(mean, reads=MIDDLE), subject, store).value == pytest.approx(0, abs=1e-5)
+    zeros = kl_divergence(constant(torch.zeros(WIDTH), reads=MIDDLE), subject, store)
+    assert zeros.parts["spliced"] == zeros.parts["zero"] and zeros.parts["recovered_zero"] == 0
+    place = Site.parse(MIDDLE)
+    real = (text.mask & (text.roles == TEXT))[..., None]
+    with torch.no_grad():
+        clean = subject.run(text).logits.double().log_softmax(-1)
+        moved = subject.run(text, write=[At(Zero(place), real[..., 0])]).logits.double().log_softmax(-1)
+    there = predicted_text(text)
+    assert zeros.parts["zero"] == pytest.approx(float((clean.exp() * (clean - moved)).sum(-1)[there].mean()), rel=1e-4)
+    assert zeros.parts["zero"] > 0.01 and zeros.n == int(there.sum())
+
+
+def test_a_measure_is_taken_by_name_with_what_it_needs(subject, text):
+    store = stored(subject, text)
+    (found,) = score(perfect(WIDTH, reads=MIDDLE), subject, store, measures=["kl_divergence"])
+    assert found.definition == "kl_recovered@1"
+    dictionary = perfect(WIDTH, reads=MIDDLE)
+    (same,) = score(dictionary, subject, store, measures=["stability"], others=[dictionary])
+    assert same.value == pytest.approx(1, abs=1e-5)
+    with pytest.raises(BadInput, match="'stability' needs others"):
+        score(dictionary, subject, store, measures=["stability"])
+    with pytest.raises(UnknownMethod, match="kl_divergence"):
+        score(dictionary, subject, store, measures=["kl_divergenc"])

@@ -4,7 +4,6 @@ Letters: n rows, m columns, l labels, c candidates, s signs and columns (2m), q 
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from actscope.core.errors import Interrupted
-from actscope.core.progress import stop_requested
-from actscope.scores._parts.columns import Columns
-
-_BLOCK = 256  # columns at a time
+from actscope.scores._parts.columns import Columns, blocks
 
 
 @dataclass(frozen=True)
@@ -39,7 +34,7 @@ def best_detectors(columns: Columns, truth: Bool[Tensor, "l n"], *, candidates: 
     2. The `candidates` columns with the highest of these are searched at every threshold.
     """
     best = torch.zeros(len(truth), 2 * columns.width)
-    for start, block in _blocks(columns):
+    for start, block in blocks(columns):
         for sign in (1, -1):
             at = slice(start + (sign < 0) * columns.width, start + (sign < 0) * columns.width + len(block))
             best[:, at] = _screen(sign * block, truth)
@@ -58,13 +53,6 @@ def auroc(values: Float[Tensor, " n"], holds: Bool[Tensor, " n"]) -> float:
     below = torch.searchsorted(negative, positive).double()
     upto = torch.searchsorted(negative, positive, right=True).double()
     return float((below + upto).mean() / 2 / len(negative))
-
-
-def _blocks(columns: Columns) -> Iterator[tuple[int, Float[Tensor, "c n"]]]:
-    for start in range(0, columns.width, _BLOCK):
-        if stop_requested():
-            raise Interrupted("Stopped while scoring; nothing was to be saved. Run the same command again.")
-        yield start, columns.take(torch.arange(start, min(start + _BLOCK, columns.width)))
 
 
 def _screen(block: Float[Tensor, "c n"], truth: Bool[Tensor, "l n"]) -> Float[Tensor, "l c"]:

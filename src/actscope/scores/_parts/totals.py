@@ -32,3 +32,9 @@ def totals_interval(
         for start in range(0, _DRAWS, step)
     ]
     return interval(statistic(torch.cat(parts)))
+
+
+def mean_of_ratios(total: Float[Tensor, "r q"]) -> Float[Tensor, " r"]:
+    """The mean over l of each first column over the second of its pair; pairs whose second column is 0 are left out."""
+    top, under = total.reshape(len(total), -1, 2).unbind(2)
+    return torch.where(under > 0, top / under, torch.nan).nanmean(1)

@@ -10,7 +10,8 @@ from actscope.core.dictionary import Dictionary
 from actscope.core.errors import BadInput
 from actscope.core.labels import Labels
 from actscope.core.score import Score
-from actscope.core.store import Store, split_documents
+from actscope.core.store import Store
+from actscope.scores._parts.asked import halves
 from actscope.scores._parts.columns import Columns
 from actscope.scores._parts.detectors import Detector, auroc, best_detectors, f1
 from actscope.scores._parts.totals import document_sums, totals_interval
@@ -43,10 +44,7 @@ def truth_recovery(
     n: labels. Interval: bootstrap over the test documents; labels, columns and thresholds stand fixed.
     Raises BadInput for documents in both halves, and when no label is left.
     """
-    halves = split_documents(store, 2, seed=seed)
-    chosen, tested = (sorted(halves[i] if given is None else set(given)) for i, given in enumerate((choose, test)))
-    if shared := set(chosen) & set(tested):
-        raise BadInput(f"{len(shared)} documents are both in `choose` and in `test`; expected none in common.")
+    chosen, tested = halves(store, choose, test, seed=seed)
     fitting = Columns.of(dictionary, store, chosen)
     holding = Columns.of(dictionary, store, tested)
     truth, truth_test = labels.at(fitting.where), labels.at(holding.where)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from planted_rules import planted
+from tests.explainers.planted_rules import planted
 
 from actscope.core.explanation import Explanation
 from actscope.core.judge import Judge

@@ -94,6 +94,7 @@ def test_no_connection_is_a_failure():
     "header, low, high",
     [("2", 2, 2), ("0", 0, 0), ("", None, None), ("soon", None, None), ("-5", None, None), ("nan", None, None),
      (formatdate(time.time() + 100, usegmt=True), 60, 100), (formatdate(0, usegmt=True), 0, 0)],
+    ids=["2", "0", "none", "soon", "below 0", "nan", "a date", "a date gone by"],
 )  # fmt: skip
 def test_retry_after_is_read_in_both_its_forms(header: str, low: float | None, high: float | None):
     with FakeServer(always="429", retry_after=header) as server:

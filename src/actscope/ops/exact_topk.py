@@ -10,6 +10,8 @@ it by its own rounding, and in order only where two pre-activations lie closer t
 Letters: n rows, d width, m latents, k active.
 """
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -66,8 +68,9 @@ def _by_kernel(x: Tensor, weight: Tensor, bias: Tensor, dtype: torch.dtype, inde
 
 def _by_torch(x: Tensor, weight: Tensor, bias: Tensor, dtype: torch.dtype, index: Tensor, value: Tensor) -> None:
     """The kernel's steps with one error for all latents of a row."""
-    rough, offset, size = weight.to(dtype), bias.to(dtype), _rows(len(weight), dtype)
-    found = [_candidates(part, weight, rough, bias, offset, index.shape[1]) for part in x.split(size)]
+    rough, size = weight.to(dtype), _rows(len(weight), dtype)
+    encoder = _Encoder(rough, bias.to(dtype), _longest(weight), _longest(weight - rough), bias.abs().max())
+    found = [_candidates(part, encoder, index.shape[1]) for part in x.split(size)]
     row = torch.cat([one + number * size for number, (one, _) in enumerate(found)])
     latent = torch.cat([one for _, one in found])
     scores = (_products(row, latent, x, weight) + bias[latent].double()).float()
@@ -84,15 +87,24 @@ def _by_torch(x: Tensor, weight: Tensor, bias: Tensor, dtype: torch.dtype, index
     value[~torch.isfinite(x).all(1)] = torch.nan
 
 
-def _candidates(x: Tensor, weight: Tensor, rough: Tensor, bias: Tensor, offset: Tensor, k: int) -> tuple[Tensor, Tensor]:
+class _Encoder(NamedTuple):
+    """The rounded encoder, and what is true of all its latents: |w| and |w - its rounded copy| at most, |b| at most."""
+
+    weight: Float[Tensor, "m d"]
+    bias: Float[Tensor, " m"]
+    length: Float[Tensor, ""]
+    lost: Float[Tensor, ""]
+    steepest: Float[Tensor, ""]
+
+
+def _candidates(x: Tensor, encoder: _Encoder, k: int) -> tuple[Tensor, Tensor]:
     """(row, latent) of what can be among the k largest of its row, by row, latents ascending."""
-    near = x.to(rough.dtype)
-    scores = torch.addmm(offset, near, rough.T)
-    whole, gone = _length(weight).max(), _length(weight - rough).max()
-    held, lost = _length(near), _length(x - near)
-    unit = (2.0**-7 if rough.dtype == torch.bfloat16 else 2.0**-23) + 2.0**-22
-    sums = (x.shape[1] + 8) * 2.0**-23 * held * (whole + gone)
-    error = 1.00001 * (lost * whole + held * gone + sums + unit * bias.abs().max()) + 2.0**-100
+    near, dtype = x.to(encoder.weight.dtype), encoder.weight.dtype
+    scores = torch.addmm(encoder.bias, near, encoder.weight.T)
+    kept, gone = _lengths(near.float()), _lengths(x - near)
+    unit = (2.0**-7 if dtype == torch.bfloat16 else 2.0**-23) + 2.0**-22
+    sums = (x.shape[1] + 8) * 2.0**-23 * kept * (encoder.length + encoder.lost)
+    error = 1.00001 * (gone * encoder.length + kept * encoder.lost + sums + unit * encoder.steepest) + 2.0**-100
     blocks = scores.shape[1] // BLOCK
     tops = scores[:, : blocks * BLOCK].view(len(x), BLOCK, blocks).amax(1) if blocks >= k else scores
     best = tops.topk(k, dim=1, sorted=False).values.amin(1).float()
@@ -126,8 +138,13 @@ def _fill(index: Tensor, value: Tensor) -> None:
         index[row, held:] = torch.tensor(spare[: index.shape[1] - held])
 
 
-def _length(x: Tensor) -> Float[Tensor, " n"]:
-    return torch.linalg.vector_norm(x, dim=1, dtype=torch.float64).float() * 1.00001
+def _lengths(x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+    """The rows' lengths or, by as much as their sums may be off, more."""
+    return torch.linalg.vector_norm(x, dim=1) * (1 + x.shape[1] * 2.0**-23)
+
+
+def _longest(x: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+    return _lengths(x).max()
 
 
 def _rows(m: int, dtype: torch.dtype) -> int:

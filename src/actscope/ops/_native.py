@@ -26,6 +26,7 @@ _SIGNATURES = {  # of kernels.cpp, in its order; p: an array
     "group": "ppllpp",
     "gather": "ppppplllfppi",
     "adam": "ppppllfffffdipi",
+    "keep": "pppllllppppi",
 }
 _NEEDS = {"v4": ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"), "v3": ("avx2", "fma", "bmi2"), "v2": ("sse4_2",)}
 

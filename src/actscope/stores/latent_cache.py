@@ -14,7 +14,7 @@ Letters: n rows, m latents.
 import hashlib
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -67,31 +67,31 @@ def latent_cache(
     Raises UnknownSite for a port the store lacks; WrongSubject; NotFinite for codes that are not; BadInput for no rows, for numbers
     that cannot be, and where `out` holds something else or is being written; Interrupted; DiskFull.
     """
-    settings = _settings(dictionary, store, documents, subject, top, per_document, sample, near, tokens, seed)
+    numbers = {"top": top, "per_document": per_document, "sample": sample, "near": near, "tokens": tokens}
+    _check(dictionary, store, subject, numbers)
+    listed = None if documents is None else sorted(documents)
+    settings = {
+        **numbers,
+        "dictionary": _digest(dictionary),
+        "store": store.content,
+        "documents": None if listed is None else files.sha256(json.dumps(listed).encode()),
+        "subject": "" if subject is None else subject.fingerprint,
+        "seed": seed,
+        "rows": ROWS,
+    }
     if out is None:
         with threads_of(threads or torch.get_num_threads()):
-            return _collected(dictionary, store, subject, settings, documents, None, progress)
+            return _collected(dictionary, store, subject, settings, listed, None, progress)
     with unfinished(out, settings, threads) as kept, threads_of(kept.threads):
         if not kept.finished:
-            kept.finish(_collected(dictionary, store, subject, settings, documents, kept, progress))
+            kept.finish(_collected(dictionary, store, subject, settings, listed, kept, progress))
     found = artifact.open(out)
     assert isinstance(found, Latents)
     return found
 
 
-def _settings(
-    dictionary: Dictionary,
-    store: Store,
-    documents: Iterable[int] | None,
-    subject: Subject | None,
-    top: int,
-    per_document: int | None,
-    sample: int,
-    near: int,
-    tokens: int,
-    seed: int,
-) -> dict:
-    """What the result follows from; refuses what cannot be."""
+def _check(dictionary: Dictionary, store: Store, subject: Subject | None, numbers: Mapping[str, int | None]) -> None:
+    """Refuse what cannot be."""
     for port in dictionary.reads:
         if port not in store.ports:
             raise UnknownSite(
@@ -105,20 +105,14 @@ def _settings(
             f"The dictionary was trained on a subject with fingerprint {dictionary.subject[:12]}; the store was captured from "
             f"{', '.join(made[:12] for made in store.subjects.values())}. Capture from the subject it was trained on."
         )
-    if min(top, sample, near, tokens, 1 if per_document is None else per_document) < 1:
-        raise BadInput(f"top={top}, per_document={per_document}, sample={sample}, near={near}, tokens={tokens}; expected 1 or more.")
+    if min(1 if number is None else number for number in numbers.values()) < 1:
+        raise BadInput(f"{', '.join(f'{name}={number}' for name, number in numbers.items())}; expected 1 or more of each.")
     if not len(store):
         raise BadInput("The store has no rows; expected one that something was captured into.")
     if len(store) >= 2**31 or dictionary.n_latents >= 2**21:
         raise BadInput(
             f"{len(store):,} rows and {dictionary.n_latents:,} latents; expected fewer than 2,147,483,648 and 2,097,152."
         )
-    listed = None if documents is None else files.sha256(json.dumps(sorted(documents)).encode())
-    return {
-        "dictionary": _digest(dictionary), "store": store.content, "documents": listed, "top": top, "per_document": per_document,
-        "sample": sample, "near": near, "tokens": tokens, "seed": seed, "rows": ROWS,
-        "subject": "" if subject is None else subject.fingerprint,
-    }  # fmt: skip
 
 
 def _digest(dictionary: Dictionary) -> str:
@@ -135,7 +129,7 @@ def _collected(
     store: Store,
     subject: Subject | None,
     settings: dict,
-    documents: Iterable[int] | None,
+    documents: list[int] | None,
     kept: Unfinished | None,
     progress: Progress,
 ) -> Latents:
@@ -168,12 +162,12 @@ def _passed(
     dictionary: Dictionary,
     store: Store,
     tally: Tally,
-    documents: Iterable[int] | None,
+    documents: list[int] | None,
     kept: Unfinished | None,
     progress: Progress,
 ) -> int:
     """The pass, or what is left of it; how many rows it read in all."""
-    wanted = None if documents is None else torch.tensor(sorted(documents), dtype=torch.long)
+    wanted = None if documents is None else torch.tensor(documents, dtype=torch.long)
     seen = torch.zeros((), dtype=torch.long)
     done, state, last = 0, {**tally.state(), "seen": seen}, time.monotonic()
     if kept is not None and kept.done:

@@ -3,14 +3,14 @@
     python -m benchmarks.cache            # about ten minutes on 2 cores; writes benchmarks/results/cache.json
     python -m benchmarks.cache --quick    # few rounds, no delphi, less memory's course; writes nothing
 
-16,384 latents, d=512, k=32, 32,768 planted rows in memory. A round is the whole streaming pass of `latent_cache` (codes, 20 top
-examples, 64 sampled ones with who fires beside them, firings, sums and histogram of every latent), and then the encoder's product
-alone, float32, in the same chunks of 4,096 rows. delphi's LatentCache.run collects its locations and activations, without the top
-20 that it sorts out later. Systems take turns, each in processes of its own; a ratio is the median over rounds of t(pass) /
-t(product). What a pass does once at its end (neighbours, who fires together) is timed by itself.
+16,384 latents, d=512, k=32, 32,768 planted rows in memory. A round is the whole streaming pass of `latent_cache` (codes, 20
+top examples, 64 sampled ones with who fires beside them, firings, sums and histogram of every latent), and then the encoder's
+product alone, float32, in the same chunks of 4,096 rows. delphi's LatentCache.run collects locations and activations, without
+the top 20 that are sorted out of these later. Systems take turns, each in processes of its own; a ratio is the median over
+rounds of t(pass) / t(product). What a pass does once at its end (neighbours, who fires together) is timed by itself.
 Answer: codes and top examples against those of the plain product in float32 with torch.topk.
-Memory: how far one whole call, with its commits to disk, lets a process rise above its imports, the dictionary included: of rows,
-and of codes that are made up (skewed, 32 a row) so that ten million can be shown.
+Memory: how far one whole call, with its commits to disk, lets a process rise above its imports, the dictionary included: of
+rows, and of codes that are made up (skewed, 32 a row) so that ten million can be shown.
 "Without a compiler" is the same with ACTSCOPE_KERNELS=off.
 """
 
@@ -117,7 +117,7 @@ def rounds(count: int) -> dict[str, Any]:
 
 
 def answer() -> dict[str, float]:
-    """Against plain float32: rows with other latents, values furthest apart (relative), top examples other than the plain ones."""
+    """Against plain float32: rows with other latents, values furthest apart (relative), top examples that differ."""
     x, made = case()
     other, apart, plain = 0, 0.0, []
     with torch.no_grad():

@@ -1,7 +1,7 @@
 """delphi's LatentCache on rows that are there, by the interpreter of its environment.
 
-`python -m benchmarks.peers.child_delphi FOLDER '{"rounds": ..., "k": ...}'`, answered by JSON on stdout. FOLDER/case.safetensors holds
-the rows and the encoder. The model hands the rows out; the encoder gives dense codes, as delphi's own does for sparsify's
+`python -m benchmarks.peers.child_delphi FOLDER '{"rounds": ..., "k": ...}'`, answered by JSON on stdout. FOLDER/case.safetensors
+holds the rows and the encoder. The model hands the rows out; the encoder gives dense codes, as delphi's own does for sparsify's
 dictionaries. Each round is LatentCache.run on all rows, and then the encoder's product alone in chunks of 4,096.
 FOLDER/delphi.safetensors gets the 20 largest values of every latent, taken from what it cached, outside the clock.
     {"pass", "product"}: seconds of each round; {"mib"}: how far the first run lets the process rise

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from actscope.ops import _native, encode_topk, exact_topk
 
-PATHS = [*((one, half) for one in [*_native.usable(), "off"] for half in (True, False))] if _native.available() else [("off", True)]
+PATHS = (
+    [*((one, half) for one in [*_native.usable(), "off"] for half in (True, False))] if _native.available() else [("off", True)]
+)
 
 
 @pytest.fixture(params=PATHS, ids=lambda path: f"{path[0]}-{'bf16' if path[1] else 'fp32'}", autouse=True)

@@ -50,7 +50,11 @@ def test_the_largest_stand_and_each_knows_where(m, n, e, documents, most, pieces
         assert torch.equal(kept.least, torch.where(full, kept.key.amin(1), -1))
         if kept.document is not None:
             whose = dict(zip(key.tolist(), document.tolist(), strict=True))
-            assert all(whose[k] == d for k, d in zip(kept.key.view(-1).tolist(), kept.document.view(-1).tolist(), strict=True) if k >= 0)
+            assert all(
+                whose[k] == d
+                for k, d in zip(kept.key.view(-1).tolist(), kept.document.view(-1).tolist(), strict=True)
+                if k >= 0
+            )
 
 
 def test_a_latent_that_is_always_on_costs_no_more_than_its_n(monkeypatch):

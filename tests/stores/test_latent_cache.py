@@ -68,7 +68,11 @@ def test_counts_and_top_examples_are_those_of_all_codes(store, dense):
         rows = dense[:, latent].sort(descending=True, stable=True).indices[:9]
         rows = rows[dense[rows, latent] > 0]
         mine = found.top.of(latent)
-        assert torch.equal(mine.row, rows) and torch.equal(mine.value, dense[rows, latent]) and torch.equal(mine.where, where[rows])
+        assert (
+            torch.equal(mine.row, rows)
+            and torch.equal(mine.value, dense[rows, latent])
+            and torch.equal(mine.where, where[rows])
+        )
         edges, counts = found.counts(latent)
         value = dense[:, latent][dense[:, latent] > 0]
         assert torch.equal(torch.histogram(value.double(), edges.double()).hist.long(), counts.long())
@@ -103,7 +107,7 @@ def test_the_sample_is_of_firings_and_changes_with_the_seed_alone(store, dense):
 
 
 def test_every_firing_is_drawn_as_often_as_any_other():
-    """One latent that fires on all of 40 rows, 5 drawn: over 1,000 seeds each row is among them 125 times, give or take 4.5 sd."""
+    """A latent that fires on 40 rows, 5 drawn: over 1,000 seeds each row is among them 125 times, give or take 4.5 sd."""
     ends, index, value = torch.arange(41), torch.zeros(40, dtype=torch.long), torch.rand(40) + 0.1
     times = torch.zeros(40)
     for seed in range(1000):
@@ -155,7 +159,9 @@ def test_who_fires_together_is_what_all_codes_say(store, dense):
     best = jaccard.sort(dim=1, descending=True).values[:, :5]
     torch.testing.assert_close(found.together.share.double(), best, rtol=1e-5, atol=1e-6)
     named = found.together.latent >= 0
-    torch.testing.assert_close(jaccard.gather(1, found.together.latent.clamp(min=0))[named].float(), found.together.share[named])
+    torch.testing.assert_close(
+        jaccard.gather(1, found.together.latent.clamp(min=0))[named].float(), found.together.share[named]
+    )
     rough = latent_cache(dictionary(), store, sample=32, near=5).together
     error = (jaccard.gather(1, rough.latent.clamp(min=0)).float() - rough.share)[rough.latent >= 0]
     assert error.abs().mean() < 0.05
@@ -192,7 +198,9 @@ def test_a_live_store_gives_the_same(store, monkeypatch):
     monkeypatch.setattr("actscope.stores.live.UNIT", 300)
     monkeypatch.setattr("actscope.stores.capture.UNIT", 300)
     kept = capture(TinySubject(), texts(LISTED), [OUT])
-    same(latent_cache(dictionary(), live(TinySubject(), texts(LISTED), [OUT])), latent_cache(dictionary(), kept), but=("store",))
+    same(
+        latent_cache(dictionary(), live(TinySubject(), texts(LISTED), [OUT])), latent_cache(dictionary(), kept), but=("store",)
+    )
 
 
 class Telling(TinySubject):
@@ -243,7 +251,9 @@ def test_stopped_on_request_it_goes_on_to_the_same(store, tmp_path, monkeypatch)
     with pytest.raises(BadInput, match="not finished"):
         artifact.open(tmp_path / "cache")
     seen: list[int] = []
-    found = latent_cache(dictionary(), store, per_document=2, out=tmp_path / "cache", progress=lambda done, *_: seen.append(done))
+    found = latent_cache(
+        dictionary(), store, per_document=2, out=tmp_path / "cache", progress=lambda done, *_: seen.append(done)
+    )
     assert seen[0] == 5 * 128, "it began anew"
     same(found, latent_cache(dictionary(), store, per_document=2))
 

@@ -26,7 +26,8 @@ FORMAT = 1
 _MODEST = 1 << 28  # numbers that a dictionary may have without having stored them: directions drawn anew, say
 _AGAIN = "A store's is made again by `actscope repair FOLDER MODEL CORPUS`, any other by the command that made it."
 _VALUES = (
-    "site", "corpus", "labels", "predicate", "intervention", "change", "task", "score", "explanation", "reproduction", "latents",
+    "site", "corpus", "labels", "predicate", "intervention", "change", "task", "score", "explanation", "reproduction",
+    "latents",
 )  # fmt: skip
 
 

@@ -58,7 +58,7 @@ class Effects:
 class Latents:
     """A latent fires where its value is above 0. Examples are exact: of equal values the earlier row comes first.
 
-    top: the largest values. sample: a uniform draw, without replacement, from all rows on which a latent fires, in random order.
+    top: the largest values. sample: a uniform draw, without replacement, from the rows on which a latent fires, in random order.
     together: latents that fire with this one, by the Jaccard index of their rows, estimated from the sample.
     alike: latents whose atoms point the same way, by cosine.
     """
@@ -91,8 +91,8 @@ class Latents:
         return self.total / self.fired.clamp(min=1)
 
     def counts(self, latent: int) -> tuple[Float[Tensor, " b1"], Int[Tensor, " b"]]:
-        """(edges, firings between them), from the first bin that holds any to the last. Eight bins double the value; those below
-        2^-16 and above 2^16 stand in the outermost."""
+        """(edges, firings between them), from the first bin that holds any to the last. Eight bins double the value; what is
+        below 2^-16 or above 2^16 stands in the outermost."""
         held = self.histogram[latent].nonzero()[:, 0]
         first, last = (int(held[0]), int(held[-1]) + 1) if len(held) else (0, 0)
         edge = torch.arange(first, last + 1)
@@ -102,7 +102,9 @@ class Latents:
     def random(self, latent: int, n: int) -> Examples:
         """Up to n of its firings, drawn uniformly. Raises BadInput for more than were kept."""
         if n > len(self.sample):
-            raise BadInput(f"{n} random examples asked for, {len(self.sample)} were kept of each latent; give a larger sample=.")
+            raise BadInput(
+                f"{n} random examples asked for, {len(self.sample)} were kept of each latent; give a larger sample=."
+            )
         return self.sample.of(latent)[:n]
 
     def quantiles(self, latent: int, shares: Sequence[float]) -> Examples:

@@ -1,12 +1,12 @@
 """The k largest pre-activations above zero of every row, exactly, at the price of a product in bfloat16.
 
     1. Approximate all by one product: in bfloat16 where the processor multiplies that, else in float32.
-    2. Bound each approximation's error by the lengths of what rounding took from the row and from the latent (kernels.cpp, Screen,
-       has the formula; it holds for any order of summation).
+    2. Bound each approximation's error by the lengths of what rounding took from the row and from the latent (the formula stands
+       in kernels.cpp, above Screen; it holds for any order of summation).
     3. Latents whose bound reaches the k-th largest are computed again, in float64, and rounded once; the k largest of them are
        the answer. Ties go to the lower latent.
-A row's answer is therefore a function of that row alone: of no batch, thread, or instruction set. The float32 product differs from
-it by its own rounding, and in order only where two pre-activations lie closer than that.
+A row's answer is therefore a function of that row alone, of no batch, thread or instruction set. The product in float32 differs
+from it by its own rounding, and in order only where two pre-activations lie closer than that.
 Letters: n rows, d width, m latents, k active.
 """
 
@@ -26,8 +26,8 @@ BLOCK = 32  # latents that share one maximum where there is no kernel
 def fast(
     x: Float[Tensor, "n d"], weight: Float[Tensor, "m d"], bias: Float[Tensor, " m"], k: int
 ) -> tuple[Int[Tensor, "n k"], Float[Tensor, "n k"]]:
-    """(index, value) of the k largest of x @ weight.T + bias above zero; where a row has fewer the rest have value 0. A row that
-    is not finite gives NaN. For float32 on the CPU."""
+    """(index, value) of the k largest of x @ weight.T + bias above zero; where a row has fewer the rest have value 0. A row
+    that is not finite gives NaN. For float32 on the CPU."""
     index = torch.zeros(len(x), k, dtype=torch.long)
     value = torch.zeros(len(x), k)
     if len(x) == 0 or k == 0:

@@ -3,11 +3,11 @@
 1. Encode the rows in corpus order, a fixed number at a time, and forget each batch once it is counted.
 2. Of every latent count firings, sum values, and count values in bins an eighth of an octave wide.
 3. Keep its n largest values with their places; and a uniform sample of its firings, with the latents that fire beside it.
-4. At the end: who fires together (Jaccard index, estimated from the sample), whose atoms point alike (cosine), and, where a subject
-   is given, which logits a latent's direction raises and lowers (core.lens).
+4. At the end: who fires together (Jaccard index, estimated from the sample), whose atoms point alike (cosine), and, where a
+   subject is given, which logits a latent's direction raises and lowers (core.lens).
 
-What is kept has a fixed size, 84 examples and a histogram a latent: it does not grow with the rows. Everything is a function of
-(store, dictionary, settings, seed): the sample is drawn by a hash of row and latent, ties go to the earlier row.
+What is kept has one size, 84 examples and a histogram a latent: it does not grow with the rows. All is a function of store,
+dictionary, settings and seed: the sample is drawn by a hash of row and latent, ties go to the earlier row.
 Letters: n rows, m latents.
 """
 
@@ -58,14 +58,14 @@ def latent_cache(
 ) -> Latents:
     """What a store shows of a dictionary's latents.
 
-    documents: read only these. subject: the one the store was captured from; with it the `tokens` logits that each latent raises
-    and lowers most are told. top, sample: examples kept of each latent; per_document: how many of the top may come from one
-    document, None for all. near: others that are told of each.
-    out: a folder to keep it in, committed every minute; the same call after an interruption goes on where it stopped, to the same
-    bytes, and a finished one is opened. threads: of torch, those it has when left out, and those it began with on resume.
+    documents: read only these. subject: the one the store was captured from; with it the `tokens` logits that each latent
+    raises and lowers most are told. top, sample: examples kept of each latent; per_document: how many of the top may come from
+    one document, None for all. near: others that are told of each.
+    out: a folder to keep it in, committed every minute; the same call after an interruption goes on where it stopped, to the
+    same bytes, and a finished one is opened. threads: of torch, those it has when left out, and those it began with on resume.
 
-    Raises UnknownSite for a port the store lacks; WrongSubject; NotFinite for codes that are not; BadInput for no rows, for numbers
-    that cannot be, and where `out` holds something else or is being written; Interrupted; DiskFull.
+    Raises UnknownSite for a port the store lacks; WrongSubject; NotFinite for codes that are not; BadInput for no rows, for
+    numbers that cannot be, and where `out` holds something else or is being written; Interrupted; DiskFull.
     """
     numbers = {"top": top, "per_document": per_document, "sample": sample, "near": near, "tokens": tokens}
     _check(dictionary, store, subject, numbers)
@@ -95,8 +95,8 @@ def _check(dictionary: Dictionary, store: Store, subject: Subject | None, number
     for port in dictionary.reads:
         if port not in store.ports:
             raise UnknownSite(
-                f"The store has no {port}; it has {', '.join(map(str, store.ports))}. Capture again with that site among --sites, "
-                "or give a dictionary of one of these."
+                f"The store has no {port}; it has {', '.join(map(str, store.ports))}. Capture again with that site among "
+                "--sites, or give a dictionary of one of these."
             )
     if subject is not None:
         same_subject(store, subject)
@@ -196,7 +196,9 @@ def _passed(
             kept.commit(state, done)
             last = time.monotonic()
         if stop:
-            raise Interrupted("Stopped; " + ("give out= to go on later." if kept is None else "the same command goes on from here."))
+            raise Interrupted(
+                "Stopped; " + ("give out= to go on later." if kept is None else "the same command goes on from here.")
+            )
         progress(min(done * ROWS, len(store)), len(store), "rows")
     return int(seen)
 

@@ -1,7 +1,8 @@
 """What is kept of every latent while codes pass by. Its size does not depend on how many pass.
 
-Two tables have n slots a latent. An entry of one has a key, and the largest keys stay: its value, of equal ones the earlier row's
-(top), or a hash of row, latent and seed (sample: the largest of uniform keys are a uniform draw, whatever the order and the pieces).
+Two tables have n slots a latent. An entry of one has a key, and the largest keys stay. Of the top it is the value and, among equal
+ones, the earlier row; of the sample a hash of row, latent and seed: the largest of uniform keys are a uniform draw, whatever the
+order and the pieces.
 Letters: n slots, m latents, e entries, c others that fire with one.
 """
 
@@ -28,7 +29,9 @@ class _Table:
         self.row, self.place = torch.full((m, n), -1), torch.full((m, n), -1)
         self.value = torch.zeros(m, n)
 
-    def take(self, latent: Tensor, key: Tensor, row: Tensor, place: Tensor, value: Tensor, most: int = 0) -> tuple[Tensor, Tensor]:
+    def take(
+        self, latent: Tensor, key: Tensor, row: Tensor, place: Tensor, value: Tensor, most: int = 0
+    ) -> tuple[Tensor, Tensor]:
         """(which entries stand, the slot of each among all)."""
         document = None if self.kept.document is None else place >> 32
         slot = keep.fast(self.kept, latent, key, document, most)
@@ -103,7 +106,9 @@ class Tally:
         for start in range(0, self.m, some):
             own = torch.arange(start, min(start + some, self.m))
             mates = self.mates[start * n : (start + len(own)) * n].view(len(own), -1).long()
-            met = torch.zeros(len(own), self.m + 1).scatter_add_(1, mates + 1, torch.ones_like(mates, dtype=torch.float32))[:, 1:]
+            met = torch.zeros(len(own), self.m + 1).scatter_add_(1, mates + 1, torch.ones_like(mates, dtype=torch.float32))[
+                :, 1:
+            ]
             met[torch.arange(len(own)), own] = 0
             both = torch.minimum(met * (fired[own] / drawn[own].clamp(min=1))[:, None], fired)
             share = both / (fired[own, None] + fired - both).clamp(min=1)

@@ -1,6 +1,6 @@
 """delphi's LatentCache on rows that are there, by the interpreter of its environment.
 
-`python -m benchmarks.peers.child_delphi FOLDER '{"rounds": ..., "k": ...}'`, answered by JSON on stdout. FOLDER/case.safetensors
+`python -m benchmarks.peers.child_delphi FOLDER '{"rounds": ..., "k": ...}'`, answered by JSON. FOLDER/case.safetensors
 holds the rows and the encoder. The model hands the rows out; the encoder gives dense codes, as delphi's own does for sparsify's
 dictionaries. Each round is LatentCache.run on all rows, and then the encoder's product alone in chunks of 4,096.
 FOLDER/delphi.safetensors gets the 20 largest values of every latent, taken from what it cached, outside the clock.

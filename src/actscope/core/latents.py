@@ -58,7 +58,7 @@ class Effects:
 class Latents:
     """A latent fires where its value is above 0. Examples are exact: of equal values the earlier row comes first.
 
-    top: the largest values. sample: a uniform draw, without replacement, from the rows on which a latent fires, in random order.
+    top: the largest values. sample: a uniform draw, without replacement, from the rows where a latent fires, in random order.
     together: latents that fire with this one, by the Jaccard index of their rows, estimated from the sample.
     alike: latents whose atoms point the same way, by cosine.
     """

@@ -1,8 +1,8 @@
 """The k largest pre-activations above zero of every row, exactly, at the price of a product in bfloat16.
 
     1. Approximate all by one product: in bfloat16 where the processor multiplies that, else in float32.
-    2. Bound each approximation's error by the lengths of what rounding took from the row and from the latent (the formula stands
-       in kernels.cpp, above Screen; it holds for any order of summation).
+    2. Bound each approximation's error by the lengths of what rounding took from the row and from the latent (the formula,
+       for any order of summation, stands in kernels.cpp above Screen).
     3. Latents whose bound reaches the k-th largest are computed again, in float64, and rounded once; the k largest of them are
        the answer. Ties go to the lower latent.
 A row's answer is therefore a function of that row alone, of no batch, thread or instruction set. The product in float32 differs

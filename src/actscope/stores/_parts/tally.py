@@ -1,8 +1,8 @@
 """What is kept of every latent while codes pass by. Its size does not depend on how many pass.
 
-Two tables have n slots a latent. An entry of one has a key, and the largest keys stay. Of the top it is the value and, among equal
-ones, the earlier row; of the sample a hash of row, latent and seed: the largest of uniform keys are a uniform draw, whatever the
-order and the pieces.
+Two tables have n slots a latent. An entry of one has a key, and the largest keys stay. Of the top it is the value and, among
+equal ones, the earlier row; of the sample a hash of row, latent and seed: the largest of uniform keys are a uniform draw,
+whatever the order and the pieces.
 Letters: n slots, m latents, e entries, c others that fire with one.
 """
 

@@ -70,13 +70,17 @@ def test_exact_ties_go_to_the_lower_latent_and_silent_rows_are_filled():
     same(x, weight, torch.full((600,), 0.25), 5)
 
 
-def test_a_row_that_is_not_finite_gives_nan_and_harms_no_other():
+def test_what_is_not_finite_gives_nan_and_harms_no_other_row():
     x, weight = torch.randn(40, 16), torch.randn(100, 16)
     for row, wrong in ((1, torch.nan), (2, torch.inf), (3, -torch.inf)):
         x[row, 5] = wrong
     for n in (10, 40):
         value = exact_topk.fast(x[:n], weight, torch.zeros(100), 4)[1]
         assert value[1:4].isnan().all() and value[0].isfinite().all() and value[4:].isfinite().all()
+        for wrong in (torch.nan, torch.inf):
+            broken = weight.clone()
+            broken[60, 2] = wrong
+            assert exact_topk.fast(x[:n], broken, torch.zeros(100), 4)[1].isnan().all()
 
 
 def test_a_rows_answer_depends_on_no_other_row(monkeypatch):

@@ -13,7 +13,6 @@ from actscope.core.dictionary import Dictionary
 from actscope.core.errors import BadInput
 from actscope.core.inputs import Inputs
 from actscope.core.intervention import Replace
-from actscope.core.site import Site
 from actscope.core.subject import Subject
 
 
@@ -25,8 +24,8 @@ def logit_effects(dictionary: Dictionary, subject: Subject, latents: Sequence[in
     logits.
     """
     last = max((site for site in subject.sites if site.kind == "resid_post"), key=lambda site: site.layer or 0, default=None)
-    if last is None or Site("logits") not in subject.sites:
-        raise BadInput(f"{subject.name} has no resid_post with logits behind it; latents have no effects on logits to be told.")
+    if last is None or "logits" in subject.missing:
+        raise BadInput(f"{subject.name} has no logits behind a resid_post; expected a language model with its head.")
     width, written = int(subject.sites[last].shape[-1]), dictionary.writes[dictionary.write]
     if width != written:
         raise BadInput(f"The dictionary writes {dictionary.write} of width {written}; logits are read off vectors of {width}.")

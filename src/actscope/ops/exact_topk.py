@@ -27,7 +27,7 @@ def fast(
     x: Float[Tensor, "n d"], weight: Float[Tensor, "m d"], bias: Float[Tensor, " m"], k: int
 ) -> tuple[Int[Tensor, "n k"], Float[Tensor, "n k"]]:
     """(index, value) of the k largest of x @ weight.T + bias above zero; where a row has fewer the rest have value 0. A row
-    that is not finite gives NaN. For float32 on the CPU."""
+    that is not finite gives NaN, and an encoder that is not NaN in every row. For float32 on the CPU."""
     index = torch.zeros(len(x), k, dtype=torch.long)
     value = torch.zeros(len(x), k)
     if len(x) == 0 or k == 0:
@@ -67,52 +67,70 @@ def _by_kernel(x: Tensor, weight: Tensor, bias: Tensor, dtype: torch.dtype, inde
 
 
 def _by_torch(x: Tensor, weight: Tensor, bias: Tensor, dtype: torch.dtype, index: Tensor, value: Tensor) -> None:
-    """The kernel's steps with one error for all latents of a row."""
-    rough, size = weight.to(dtype), _rows(len(weight), dtype)
-    encoder = _Encoder(rough, bias.to(dtype), _longest(weight), _longest(weight - rough), bias.abs().max())
-    found = [_candidates(part, encoder, index.shape[1]) for part in x.split(size)]
+    """The kernel's steps."""
+    k, size, rough = index.shape[1], _rows(len(weight), dtype), weight.to(dtype)
+    encoder = _Encoder(rough, bias.to(dtype), _lengths(weight), _lengths(weight - rough), bias.abs())
+    found = [_candidates(part, encoder, k) for part in x.split(size)]
     row = torch.cat([one + number * size for number, (one, _) in enumerate(found)])
     latent = torch.cat([one for _, one in found])
     scores = (_products(row, latent, x, weight) + bias[latent].double()).float()
-    positive = scores > 0
-    row, latent, scores = row[positive], latent[positive], scores[positive]
-    order = ((row << 32) - scores.view(torch.int32)).argsort(stable=True)  # by row, the largest first; latents ascend already
-    row, latent, scores = row[order], latent[order], scores[order]
-    starts = torch.zeros(len(x), dtype=torch.long)
-    starts[1:] = torch.bincount(row, minlength=len(x)).cumsum(0)[:-1]
-    place = torch.arange(len(row)) - starts[row]
-    kept = place < index.shape[1]
-    index[row[kept], place[kept]], value[row[kept], place[kept]] = latent[kept], scores[kept]
-    _fill(index, value)
-    value[~torch.isfinite(x).all(1)] = torch.nan
+    order, place = _ranked(row, scores)
+    kept = order[(place < k) & (scores[order] > 0)]
+    slot = place[(place < k) & (scores[order] > 0)]
+    index[row[kept], slot], value[row[kept], slot] = latent[kept], scores[kept]
+    held = (value > 0).sum(1, keepdim=True)  # entries of value 0 name the lowest latents that are not among the others
+    taken = torch.zeros(len(x), k + 1, dtype=torch.uint8).scatter_(1, torch.where(value > 0, index, k).clamp(max=k), 1)
+    spare = taken[:, :k].argsort(dim=1, stable=True)
+    index.copy_(torch.where(value > 0, index, spare.gather(1, (torch.arange(k) - held).clamp(min=0))))
+    value[~(torch.isfinite(x).all(1) & torch.isfinite(encoder.length.max() + encoder.bias.abs().max()))] = torch.nan
 
 
 class _Encoder(NamedTuple):
-    """The rounded encoder, and what is true of all its latents: |w| and |w - its rounded copy| at most, |b| at most."""
+    """The rounded encoder, and of every latent |w|, |w - its rounded copy| and |b|."""
 
     weight: Float[Tensor, "m d"]
+    offset: Float[Tensor, " m"]
+    length: Float[Tensor, " m"]
+    lost: Float[Tensor, " m"]
     bias: Float[Tensor, " m"]
-    length: Float[Tensor, ""]
-    lost: Float[Tensor, ""]
-    steepest: Float[Tensor, ""]
 
 
 def _candidates(x: Tensor, encoder: _Encoder, k: int) -> tuple[Tensor, Tensor]:
-    """(row, latent) of what can be among the k largest of its row, by row, latents ascending."""
-    near, dtype = x.to(encoder.weight.dtype), encoder.weight.dtype
-    scores = torch.addmm(encoder.bias, near, encoder.weight.T)
+    """(row, latent) of what can be among the k largest of its row, by row, latents ascending: first by what is true of all
+    latents, then each by its own error."""
+    dtype, d = encoder.weight.dtype, x.shape[1]
+    near = x.to(dtype)
+    scores = torch.addmm(encoder.offset, near, encoder.weight.T)
     kept, gone = _lengths(near.float()), _lengths(x - near)
     unit = (2.0**-7 if dtype == torch.bfloat16 else 2.0**-23) + 2.0**-22
-    sums = (x.shape[1] + 8) * 2.0**-23 * kept * (encoder.length + encoder.lost)
-    error = 1.00001 * (gone * encoder.length + kept * encoder.lost + sums + unit * encoder.steepest) + 2.0**-100
+
+    def error(kept: Tensor, gone: Tensor, length: Tensor, lost: Tensor, bias: Tensor) -> Tensor:
+        sums = (d + 8) * 2.0**-23 * kept * (length + lost)
+        return 1.00001 * (gone * length + kept * lost + sums + unit * bias) + 2.0**-100
+
+    most = error(kept, gone, encoder.length.max(), encoder.lost.max(), encoder.bias.max())
     blocks = scores.shape[1] // BLOCK
     tops = scores[:, : blocks * BLOCK].view(len(x), BLOCK, blocks).amax(1) if blocks >= k else scores
     best = tops.topk(k, dim=1, sorted=False).values.amin(1).float()
-    least = (best - unit * best.abs() - 2 * error) * (1 - unit)
-    least = torch.where(least > 0, least, -error * (1 + 2 * unit))  # what is far below zero is no candidate in any case
-    floor = torch.nextafter(least.to(scores.dtype), torch.tensor(-torch.inf, dtype=scores.dtype))
+    least = (best - unit * best.abs() - 2 * most) * (1 - unit)
+    least = torch.where(least > 0, least, -most * (1 + 2 * unit))  # what is far below zero is no candidate in any case
+    floor = torch.nextafter(least.to(dtype), torch.tensor(-torch.inf, dtype=dtype))
     row, latent = (scores >= floor[:, None]).nonzero(as_tuple=True)
-    return row, latent
+    score = scores[row, latent].float()
+    off = error(kept[row], gone[row], encoder.length[latent], encoder.lost[latent], encoder.bias[latent]) + unit * score.abs()
+    low = (score - off).clamp_(min=0)
+    order, place = _ranked(row, low)
+    last = order[place == k - 1]
+    reach = torch.zeros(len(x)).index_put((row[last],), low[last])  # the k-th largest that is sure, 0 where there is none
+    can = score + off >= reach[row]
+    return row[can], latent[can]
+
+
+def _ranked(row: Int[Tensor, " e"], value: Float[Tensor, " e"]) -> tuple[Int[Tensor, " e"], Int[Tensor, " e"]]:
+    """(an order of the entries by row, and by falling value in it; the place of each in its row). Values below 0 count as 0."""
+    order = ((row << 32) - value.clamp(min=0).view(torch.int32)).argsort(stable=True)
+    counts = row.bincount()
+    return order, torch.arange(len(row)) - (counts.cumsum(0) - counts)[row[order]]
 
 
 def _products(row: Tensor, latent: Tensor, x: Tensor, weight: Tensor) -> Float[Tensor, " nnz"]:
@@ -129,22 +147,9 @@ def _products(row: Tensor, latent: Tensor, x: Tensor, weight: Tensor) -> Float[T
     return found
 
 
-def _fill(index: Tensor, value: Tensor) -> None:
-    """Entries of value 0 name the lowest latents that are not among the others."""
-    for row in (value[:, -1] == 0).nonzero()[:, 0].tolist():
-        held = int((value[row] > 0).sum())
-        taken = set(index[row, :held].tolist())
-        spare = [latent for latent in range(index.shape[1]) if latent not in taken]
-        index[row, held:] = torch.tensor(spare[: index.shape[1] - held])
-
-
 def _lengths(x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
     """The rows' lengths or, by as much as their sums may be off, more."""
     return torch.linalg.vector_norm(x, dim=1) * (1 + x.shape[1] * 2.0**-23)
-
-
-def _longest(x: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    return _lengths(x).max()
 
 
 def _rows(m: int, dtype: torch.dtype) -> int:

@@ -199,7 +199,8 @@ class Screen {
             kept += near * near, gone += apart * apart;
         }
         kept_ = static_cast<float>(std::sqrt(kept) * 1.00001), gone_ = static_cast<float>(std::sqrt(gone) * 1.00001);
-        const bool sound = kept_ + gone_ < std::numeric_limits<float>::infinity() && !(scores && maxima(scores, of_.m, best_));
+        const bool finite = kept_ + gone_ + longest_ + steepest_ < std::numeric_limits<float>::infinity();
+        const bool sound = finite && !(scores && maxima(scores, of_.m, best_));
         if (sound && ((scores && among(scores, candidates(scores), x)) || among(nullptr, everything(), x))) {
             choose(index, value);
         } else {

@@ -100,6 +100,7 @@ def _check(dictionary: Dictionary, store: Store, subject: Subject | None, number
             )
     if subject is not None:
         same_subject(store, subject)
+        logit_effects(dictionary, subject, [0])  # refused now, not after the pass
     if dictionary.subject and dictionary.subject not in store.subjects.values():
         raise WrongSubject(
             f"The dictionary was trained on a subject with fingerprint {dictionary.subject[:12]}; the store was captured from "

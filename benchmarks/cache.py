@@ -3,7 +3,7 @@
     python -m benchmarks.cache            # about ten minutes on 2 cores; writes benchmarks/results/cache.json
     python -m benchmarks.cache --quick    # few rounds, no delphi, less memory's course; writes nothing
 
-16,384 latents, d=512, k=32, 32,768 planted rows in memory. A round is the whole streaming pass of `latent_cache` (codes, 20
+16,384 latents, d=512, k=32, 16,384 planted rows in memory. A round is the whole streaming pass of `latent_cache` (codes, 20
 top examples, 64 sampled ones with who fires beside them, firings, sums and histogram of every latent), and then the encoder's
 product alone, float32, in the same chunks of 4,096 rows. delphi's LatentCache.run collects locations and activations, without
 the top 20 that are sorted out of these later. Systems take turns, each in processes of its own; a ratio is the median over
@@ -49,7 +49,7 @@ from actscope.stores.latent_cache import latent_cache
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "cache.json"
-LATENTS, WIDTH, K, ROWS, SEQUENCE = 16384, 512, 32, 32768, 256
+LATENTS, WIDTH, K, ROWS, SEQUENCE = 16384, 512, 32, 16384, 256
 FLOOR = "encoder product fp32"
 console = Console(highlight=False, width=None if Console().is_terminal else 160)
 

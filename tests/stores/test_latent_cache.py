@@ -271,8 +271,9 @@ def test_it_refuses_what_cannot_be(store):
         latent_cache(dictionary(), store, documents=[999])
     with pytest.raises(BadInput, match="top=0"):
         latent_cache(dictionary(), store, top=0)
-    with pytest.raises(BadInput, match="no rows"):
-        latent_cache(dictionary(), MemoryStore(store.settings, []))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(BadInput, match="no rows"):
+        patch.setattr(MemoryStore, "__len__", lambda _: 0)
+        latent_cache(dictionary(), store)
     broken = dictionary()
     with torch.no_grad():
         broken.encoder[3] = torch.nan

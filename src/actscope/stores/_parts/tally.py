@@ -93,8 +93,10 @@ class Tally:
         self.top.take(latent, (bits << 31) + (2**31 - 1 - row), row, place, value, self.most)
         new, slot = self.sample.take(latent, _hashed(row * _LATENTS + latent, self.seed), row, place, value)
         if len(new):
-            needed, which = at[new].unique(return_inverse=True)
-            self.mates[slot] = _strongest(codes, needed, self.mates.shape[1])[which]
+            needed = torch.zeros(len(codes), dtype=torch.bool)
+            needed[at[new]] = True
+            mates = _strongest(codes, needed.nonzero()[:, 0], self.mates.shape[1])
+            self.mates[slot] = mates[(needed.cumsum(0) - 1)[at[new]]]
 
     def together(self, p: int) -> tuple[Int[Tensor, "m p"], Float[Tensor, "m p"]]:
         """For each latent the p others with the largest Jaccard index |A and B| / |A or B| of the rows they fire on, |A and B|

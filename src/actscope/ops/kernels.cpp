@@ -209,6 +209,7 @@ class Screen {
     }
 
   private:
+    static constexpr int64_t AHEAD = 3;  // rows of weights that are on their way from memory
     static constexpr float ROUND = (sizeof(Bits) == 4 ? 0x1p-23f : 0x1p-7f) + 0x1p-22f;
 
     float error(float length, float lost, float bias) const {  // e_j without |t_j|, a little more for its own rounding
@@ -275,9 +276,9 @@ class Screen {
         all_.clear();
         for (int64_t i = 0; i < count; ++i) {
             const int64_t j = found_[i];
-            if (i + 1 < count) {
-                const char* next = reinterpret_cast<const char*>(of_.weight + found_[i + 1] * of_.d);
-                for (int64_t c = 0; c < of_.d * 4; c += 64) __builtin_prefetch(next + c);
+            if (i + AHEAD < count) {
+                const char* next = reinterpret_cast<const char*>(of_.weight + found_[i + AHEAD] * of_.d);
+                for (int64_t c = 0; c < of_.d * 4; c += 64) __builtin_prefetch(next + c, 0, 2);
             }
             const float value = static_cast<float>(exactly(x, of_.weight + j * of_.d, of_.d) + of_.bias[j]);
             if (std::isnan(value) || (scores && !(std::fabs(value - number(scores[j])) <= off_[i]))) return false;

@@ -74,7 +74,9 @@ class Selection(nn.Module, abc.ABC):
     def settled(self, codes: Codes) -> Codes:
         """The same codes as an encoder hands them out: zeros left out, latents ascending in a row."""
         kept = codes.value != 0
-        row, index, value = codes.row[kept], codes.index[kept], codes.value[kept]
+        row, index, value = codes.row, codes.index, codes.value
+        if not kept.all():
+            row, index, value = row[kept], index[kept], value[kept]
         key = row * codes.width + index
         if not (key.diff() > 0).all():
             order = key.argsort()

@@ -38,7 +38,7 @@ class _Table:
         new = (slot >= 0).nonzero()[:, 0]
         at = latent[new] * self.row.shape[1] + slot[new]
         for kept, given in ((self.row, row), (self.place, place), (self.value, value)):
-            kept.view(-1)[at] = given[new]
+            kept.view(-1).index_copy_(0, at, given.index_select(0, new))
         return new, at
 
     def examples(self) -> Examples:
@@ -84,7 +84,9 @@ class Tally:
 
     def _add(self, codes: Codes, rows: Tensor, places: Tensor) -> None:
         fires = codes.value > 0
-        at, latent, value = codes.row[fires], codes.index[fires], codes.value[fires].float()
+        at, latent, value = codes.row, codes.index, codes.value.float()
+        if not fires.all():
+            at, latent, value = at[fires], latent[fires], value[fires]
         row, place, bits = rows[at], places[at], value.view(torch.int32).long()
         self.fired += latent.bincount(minlength=self.m)
         self.total.index_add_(0, latent, value.double())
@@ -96,7 +98,7 @@ class Tally:
             needed = torch.zeros(len(codes), dtype=torch.bool)
             needed[at[new]] = True
             mates = _strongest(codes, needed.nonzero()[:, 0], self.mates.shape[1])
-            self.mates[slot] = mates[(needed.cumsum(0) - 1)[at[new]]]
+            self.mates.index_copy_(0, slot, mates.index_select(0, (needed.cumsum(0) - 1)[at[new]]))
 
     def together(self, p: int) -> tuple[Int[Tensor, "m p"], Float[Tensor, "m p"]]:
         """For each latent the p others with the largest Jaccard index |A and B| / |A or B| of the rows they fire on, |A and B|

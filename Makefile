@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-full peers check format bench bench-recovery bench-train bench-sweep bench-generator bench-plan bench-peers bench-capture docs picture system clean
+.PHONY: demo test test-full peers check format bench bench-recovery bench-train bench-sweep bench-generator bench-plan bench-peers bench-capture bench-cache docs picture system clean
 
 $(READY): pyproject.toml constraints.txt hatch_build.py src/actscope/ops/kernels.cpp
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; give it with PYTHON=...")'
@@ -69,6 +69,10 @@ bench-peers: $(READY) peers
 # Beside nnsight and TransformerLens, from the environments that `peers` makes; ten minutes.
 bench-capture: $(READY) peers
 	$(BIN)/python -m benchmarks.capture
+
+# Beside delphi, from the environment that `peers` makes; ten minutes.
+bench-cache: $(READY) peers
+	$(BIN)/python -m benchmarks.cache
 
 # The pages of docs/ are plain Markdown; this runs every Python example in them and in the README.
 docs: $(READY)

@@ -110,9 +110,8 @@ class Tally:
         for start in range(0, self.m, some):
             own = torch.arange(start, min(start + some, self.m))
             mates = self.mates[start * n : (start + len(own)) * n].view(len(own), -1).long()
-            met = torch.zeros(len(own), self.m + 1).scatter_add_(1, mates + 1, torch.ones_like(mates, dtype=torch.float32))[
-                :, 1:
-            ]
+            met = torch.zeros(len(own), self.m + 1)  # the first column takes the empty slots
+            met = met.scatter_add_(1, mates + 1, torch.ones_like(mates, dtype=torch.float32))[:, 1:]
             met[torch.arange(len(own)), own] = 0
             both = torch.minimum(met * (fired[own] / drawn[own].clamp(min=1))[:, None], fired)
             share = both / (fired[own, None] + fired - both).clamp(min=1)

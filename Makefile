@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-full peers check format bench bench-recovery bench-scores bench-train bench-sweep bench-generator bench-plan bench-peers bench-capture docs picture system clean
+.PHONY: demo test test-full peers check format bench bench-recovery bench-scores bench-train bench-sweep bench-generator bench-plan bench-dry-run bench-generate bench-peers bench-capture bench-cache bench-explainers docs picture system clean
 
 $(READY): pyproject.toml constraints.txt hatch_build.py src/actscope/ops/kernels.cpp
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; give it with PYTHON=...")'
@@ -60,6 +60,10 @@ bench-generator: $(READY)
 bench-plan: $(READY)
 	$(BIN)/python -m benchmarks.plan
 
+# What `actscope capture --dry-run` says, against capturing.
+bench-dry-run: $(READY)
+	$(BIN)/python -m benchmarks.dry_run
+
 bench-generate: $(READY)
 	$(BIN)/python -m benchmarks.generate
 
@@ -75,6 +79,10 @@ bench-peers: $(READY) peers
 # Beside nnsight and TransformerLens, from the environments that `peers` makes; ten minutes.
 bench-capture: $(READY) peers
 	$(BIN)/python -m benchmarks.capture
+
+# Beside delphi, from the environment that `peers` makes; ten minutes.
+bench-cache: $(READY) peers
+	$(BIN)/python -m benchmarks.cache
 
 # The pages of docs/ are plain Markdown; this runs every Python example in them and in the README.
 docs: $(READY)

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-PEERS = ("sae-lens", "eai-sparsify", "dictionary-learning", "circuit-tracer")
+PEERS = ("sae-lens", "eai-sparsify", "dictionary-learning", "circuit-tracer", "eai-delphi")
 
 
 def folder() -> Path:

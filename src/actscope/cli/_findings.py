@@ -15,9 +15,8 @@ from actscope.core.artifact import pack
 from actscope.core.codes import Codes
 from actscope.core.dictionary import Dictionary
 from actscope.core.explanation import Explanation
-from actscope.core.inputs import Inputs
-from actscope.core.intervention import Replace
 from actscope.core.labels import Labels
+from actscope.core.lens import logit_effects
 from actscope.core.score import Score
 from actscope.core.store import Store
 from actscope.core.subject import Subject
@@ -59,7 +58,7 @@ def features(
 ) -> tuple[Feature, ...]:
     """One Feature for each explanation, which holds the scores "detection", "ablate" and "steer"."""
     latents = [explanation.latent for explanation in explained]
-    lens = _lens(dictionary, subject, latents)
+    lens = logit_effects(dictionary, subject, latents)
     generator = torch.Generator().manual_seed(seed)
     found = []
     for number, explanation in enumerate(explained):
@@ -167,22 +166,6 @@ def _shown(row: int, values: Float[Tensor, " n"], seen: Seen) -> Shown:
     here = int((around == row).nonzero())
     piece, activation = tokens[here]
     return Shown(seen.names[document], position, tuple(tokens[:here]), piece, activation, tuple(tokens[here + 1 :]))
-
-
-def _lens(dictionary: Dictionary, subject: Subject, latents: Sequence[int]) -> Float[Tensor, "f vocab"]:
-    """What each latent's direction alone adds to the logits, through the last norm, less the mean over tokens.
-
-    A large multiple of the direction stands at the end of the last layer, so the norm sees nothing else; the logits of
-    a zero there are taken away.
-    """
-    last = max((site for site in subject.sites if site.kind == "resid_post"), key=lambda site: site.layer or 0)
-    atoms = dictionary.atoms[dictionary.write][torch.tensor(latents)].detach().float().cpu()
-    directions = torch.nn.functional.normalize(atoms - atoms.mean(1, keepdim=True), dim=1)
-    value = torch.cat([torch.zeros(1, atoms.shape[1]), 1e3 * directions])[:, None]
-    logits = subject.run(Inputs(ids=torch.zeros(len(value), 1, dtype=torch.long)), write=[Replace(last, value)]).logits
-    assert logits is not None, "a run without reads computes logits"
-    change = (logits[1:, 0] - logits[:1, 0]).float().cpu()
-    return change - change.mean(1, keepdim=True)
 
 
 def _extremes(lens: Float[Tensor, " vocab"], subject: Subject, k: int = 6) -> tuple[tuple[Weighted, ...], ...]:

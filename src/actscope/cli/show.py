@@ -49,6 +49,14 @@ def _facts(path: Path) -> dict:
     elif manifest["kind"] == "dictionary":
         facts |= {"method": manifest["method"], "latents": manifest["n_latents"], "settings": manifest["settings"]}
         facts |= {"reads": dict(manifest["reads"]), "writes": dict(manifest["writes"])}
+    elif manifest["kind"] == "pass":
+        facts["state"] = "unfinished; its call goes on when made again"
+        facts |= {"batches": manifest["pass"]["done"], "settings": manifest["pass"]["settings"]}
+    elif isinstance(manifest.get("value"), dict) and (kind := manifest["value"].get("$value")):
+        facts["value"] = kind
+        if kind == "Latents":
+            facts |= {name: manifest["value"][name] for name in ("rows", "dictionary", "store", "seed")}
+            facts |= {"settings": manifest["extra"]["pass"]["settings"]} if "pass" in manifest["extra"] else {}
     sizes = [files.safe_join(path, name) for name in manifest["files"]]
     facts["bytes"] = sum(file.stat().st_size for file in sizes if file.is_file())
     facts["content"] = manifest["content"]

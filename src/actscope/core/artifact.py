@@ -27,6 +27,7 @@ _MODEST = 1 << 28  # numbers that a dictionary may have without having stored th
 _AGAIN = "A store's is made again by `actscope repair FOLDER MODEL CORPUS`, any other by the command that made it."
 _VALUES = (
     "site", "corpus", "labels", "predicate", "intervention", "change", "task", "score", "explanation", "reproduction",
+    "latents",
 )  # fmt: skip
 
 
@@ -111,8 +112,10 @@ def open(path: Path | str) -> object:
 
 
 def _opened(path: Path, manifest: dict) -> object:
-    if manifest["kind"] == "fit":
-        raise BadInput(f"{path} holds a fit that is not finished; run the command that began it again and it goes on.")
+    if manifest["kind"] in ("fit", "pass"):
+        raise BadInput(
+            f"{path} holds a {manifest['kind']} that is not finished; run the command that began it again and it goes on."
+        )
     if manifest["kind"] in ("checkpoint", "trained"):
         raise BadInput(f"{path} holds a {manifest['kind']} state, which only the command that made it can use.")
     if manifest["kind"] == "store":

@@ -19,10 +19,14 @@ _TYPES = {"p": ctypes.c_void_p, "l": ctypes.c_int64, "f": ctypes.c_float, "d": c
 _SIGNATURES = {  # of kernels.cpp, in its order; p: an array
     "topk_float32": "pllllippi",
     "topk_bfloat16": "pllllippi",
+    "lengths": "pllpppi",
+    "screen_float32": "ppppppllllppi",
+    "screen_bfloat16": "ppppppllllppi",
     "rebuild": "ppppplllfpppi",
     "group": "ppllpp",
     "gather": "ppppplllfppi",
     "adam": "ppppllfffffdipi",
+    "keep": "pppllllppppi",
 }
 _NEEDS = {"v4": ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"), "v3": ("avx2", "fma", "bmi2"), "v2": ("sse4_2",)}
 
@@ -40,6 +44,12 @@ def available() -> bool:
 def wanted(*tensors: Tensor | None) -> bool:
     """Whether the kernels are there and these are arrays they take: on the CPU and contiguous."""
     return available() and all(one is None or (one.device.type == "cpu" and one.is_contiguous()) for one in tensors)
+
+
+@functools.cache
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions that multiply bfloat16 and sum in float32."""
+    return not _flags().isdisjoint({"avx512_bf16", "amx_bf16"})
 
 
 @functools.cache

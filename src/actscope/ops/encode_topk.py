@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from actscope.core.codes import Codes
-from actscope.ops import _csr, topk
+from actscope.ops import _csr, exact_topk, topk
 
 TILE = 32 * 2**20  # bytes of pre-activations that are held at a time
 ROWS = 4096  # of at most so many rows
@@ -25,7 +25,7 @@ def fast(
     centre: Float[Tensor, " d"] | None = None,
 ) -> Codes:
     """ReLU of the k largest entries of (x - centre) @ weight.T + bias in each row: k entries a row, some of value 0,
-    in no particular order. Differentiable in x, weight, bias and centre."""
+    in no particular order. Differentiable in x, weight, bias and centre. In float32 on the CPU as exact_topk gives them."""
     index, value = _Encode.apply(x, weight, bias, centre, k)  # type: ignore[misc]
     indptr = torch.arange(0, len(x) * k + 1, k, device=x.device)
     return Codes(indptr, index, value, len(weight))
@@ -77,10 +77,13 @@ class _Encode(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, centre: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
         centred = x if centre is None else x - centre
-        n = len(centred)
-        index = torch.empty(n, k, dtype=torch.long, device=x.device)
-        value = torch.empty(n, k, dtype=torch.result_type(centred, weight), device=x.device)
-        into(centred, weight, bias, index, value, weight.new_empty(cells(n, len(weight), weight.dtype)))
+        n, dtype = len(centred), torch.result_type(centred, weight)
+        if dtype == weight.dtype == bias.dtype == torch.float32 and x.device.type == "cpu":
+            index, value = exact_topk.fast(centred, weight, bias, k)
+        else:
+            index = torch.empty(n, k, dtype=torch.long, device=x.device)
+            value = torch.empty(n, k, dtype=dtype, device=x.device)
+            into(centred, weight, bias, index, value, weight.new_empty(cells(n, len(weight), weight.dtype)))
         index, value = index.view(-1), value.view(-1)
         ctx.save_for_backward(centred, weight, index, value)
         ctx.mark_non_differentiable(index)

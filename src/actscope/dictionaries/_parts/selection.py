@@ -73,12 +73,17 @@ class Selection(nn.Module, abc.ABC):
 
     def settled(self, codes: Codes) -> Codes:
         """The same codes as an encoder hands them out: zeros left out, latents ascending in a row."""
-        order = (codes.row * codes.width + codes.index).argsort()
-        kept = order[codes.value[order] != 0]
-        counts = codes.row[kept].bincount(minlength=len(codes))
-        ends = counts.new_zeros(len(codes) + 1)
-        ends[1:] = counts.cumsum(0)
-        return Codes(ends, codes.index[kept], codes.value[kept], codes.width)
+        kept = codes.value != 0
+        row, index, value = codes.row, codes.index, codes.value
+        if not kept.all():
+            row, index, value = row[kept], index[kept], value[kept]
+        key = row * codes.width + index
+        if not (key.diff() > 0).all():
+            order = key.argsort()
+            index, value = index[order], value[order]
+        ends = row.new_zeros(len(codes) + 1)
+        ends[1:] = row.bincount(minlength=len(codes)).cumsum(0)
+        return Codes(ends, index, value, codes.width)
 
 
 def make(activation: str, n_latents: int, *, k: int, rule: Mapping[str, object]) -> Selection:

@@ -17,6 +17,7 @@ METHOD_ROOMS = [
     "compression",
     "dictionaries",
     "explainers",
+    "explainers/judges",
     "interop",
     "reproductions",
     "scores/dictionary",

@@ -96,7 +96,6 @@ def reading_of(
     return Reading.of(dictionary, store, TokenText.of(store, subject), documents)
 
 
-
 @dataclass(frozen=True)
 class Cases:
     """Rows that one latent's explanation is judged on, what is true there (1 and 0, or its activation), and rows that are

@@ -1,5 +1,5 @@
-"""Responsiveness: does a latent fire more where its explanation holds than elsewhere? Puri et al. 2025, "FADE: Why Bad Descriptions
-Happen to Good Features" (arXiv:2502.16994).
+"""Responsiveness: does a latent fire more where its explanation holds than elsewhere? Puri et al. 2025, "FADE: Why Bad
+Descriptions Happen to Good Features" (arXiv:2502.16994).
 
     1. Sample stretches of natural text, one in ten of them those in which the latent fires most.
     2. A judge rates each, given the explanation alone: it holds what is explained, it does not, or that is unclear. A
@@ -54,6 +54,6 @@ def responsiveness(
     """
     reading = reading_of(dictionary, subject, store, documents, reading)
     return rated(
-        "responsiveness", gini, explanations, reading, judge, unit="Gini", samples=samples, window=window, top=top,
-        unclear=unclear, contexts=contexts, others=others, permutations=permutations, draws=draws, seed=seed,
+        "responsiveness", gini, explanations, reading, judge, unit="Gini", samples=samples, window=window,
+        top=top, unclear=unclear, contexts=contexts, others=others, permutations=permutations, draws=draws, seed=seed,
     )  # fmt: skip

@@ -18,9 +18,10 @@ from actscope.core.predicate import TokenIn, named
 from actscope.core.site import Port, Site
 from actscope.core.subject import Subject
 
-TOKENS = 8  # that set a latent off, and that it promotes
+FIRES, PROMOTES = 8, 4  # tokens that set a latent off, that it promotes
 STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of an explanation's tokens that are others
 READS = (Port.parse("embed"), Port.parse("layers.1.resid_post"))
+SIZE = 10.0  # of what one unit of a latent writes; what stands there is a few times as long
 _OFTEN = 0.02  # share of tokens at which a latent fires that fires at random
 
 
@@ -42,7 +43,7 @@ class PlantedFeatures(Dictionary):
             self.table[tokens, latent] = 0.5 + torch.rand(len(tokens), generator=draw)
         self.blind = torch.tensor([not len(tokens) for tokens in fires])
         self.chance = torch.randn(width, len(fires), generator=draw)
-        self.directions = normalize(atoms, dim=1)
+        self.directions = SIZE * normalize(atoms, dim=1)
         self.embeddings = embeddings(subject)
 
     def preacts(self, x):
@@ -90,16 +91,25 @@ def known(subject: Subject, counts: Int[Tensor, " v"], each: int, *, seed: int) 
     common = common_tokens(counts)
     order = common[torch.randperm(len(common), generator=draw)]
     kinds = [kind for kind in ("both", "input", "output") for _ in range(each)]
-    sets = order[: 2 * len(kinds) * TOKENS].view(2, len(kinds), TOKENS)
-    fires = [tokens[:0] if kind == "output" else tokens for tokens, kind in zip(sets[0], kinds, strict=True)]
-    promotes = [tokens[:0] if kind == "input" else tokens for tokens, kind in zip(sets[1], kinds, strict=True)]
+    sets = order[: len(kinds) * (FIRES + PROMOTES)].view(len(kinds), FIRES + PROMOTES)
+    fires = [one[:FIRES] if kind != "output" else one[:0] for one, kind in zip(sets, kinds, strict=True)]
+    promotes = [one[FIRES:] if kind != "input" else one[:0] for one, kind in zip(sets, kinds, strict=True)]
+    lens = _lens(subject)
+    flat = torch.ones(lens.shape[1])
+    atoms = torch.stack([lens[tokens].sum(0) if len(tokens) else flat for tokens in promotes])
+    last = max((site for site in subject.sites if site.kind == "resid_post"), key=lambda site: site.layer or 0)
+    return Known(PlantedFeatures(subject, fires, atoms, last, seed=seed), fires, promotes, kinds)
+
+
+def _lens(subject: Subject) -> Float[Tensor, "v d"]:
+    """For each token the direction at the end of the stream that raises its logit and, as far as it can, no other's."""
     weights = subject.weights()
     unembed = weights["lm_head.weight"].float() * weights["gpt_neox.final_layer_norm.weight"].float()
     unembed = unembed - unembed.mean(0)
-    flat = torch.ones(unembed.shape[1])
-    atoms = torch.stack([unembed[tokens].sum(0) if len(tokens) else flat for tokens in promotes])
-    last = max((site for site in subject.sites if site.kind == "resid_post"), key=lambda site: site.layer or 0)
-    return Known(PlantedFeatures(subject, fires, atoms, last, seed=seed), fires, promotes, kinds)
+    covariance = unembed.T @ unembed / len(unembed)
+    return torch.linalg.solve(
+        covariance + 0.01 * covariance.trace() / len(covariance) * torch.eye(len(covariance)), unembed.T
+    ).T
 
 
 def common_tokens(counts: Int[Tensor, " v"]) -> Int[Tensor, " c"]:

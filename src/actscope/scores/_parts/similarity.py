@@ -23,6 +23,7 @@ from actscope.scores._parts.windows import before
 Encoder = Callable[[Sequence[str]], Float[Tensor, "n d"]]
 
 _BATCH = 256
+_RARE = 1e-3  # a
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,16 @@ class Similarity:
 
 @dataclass(frozen=True)
 class OwnEmbeddings:
-    """The subject's own token embeddings as an encoder: the mean over a text's tokens of their unit vectors, each less the
-    mean over the vocabulary (what all embeddings have in common says nothing)."""
+    """The subject's own token embeddings as an encoder: the weighted mean over a text's tokens of their unit vectors.
+
+    What all embeddings have in common says nothing: their mean and their `common` main directions are taken out (Mu and
+    Viswanath 2018, "All-but-the-top"). A token of share p weighs a / (a + p), a = 0.001 (Arora et al. 2017, "A simple but
+    tough-to-beat baseline for sentence embeddings"). text: where tokens are counted; None: all are as common.
+    """
 
     subject: Subject
+    text: TokenText | None = None
+    common: int = 8
 
     @cached_property
     def table(self) -> Float[Tensor, "v d"]:
@@ -58,13 +65,17 @@ class OwnEmbeddings:
         ids = torch.arange(width).split(min(_BATCH, self.subject.context))
         with torch.no_grad():
             rows = torch.cat([self.subject.run(part[None], read=[site]).acts[site][0].float().cpu() for part in ids])
-        return normalize(rows - rows.mean(0), dim=1)
+        counts = torch.ones(width) if self.text is None else torch.bincount(self.text.ids, minlength=width).float()
+        share = counts[:, None] / counts.sum()
+        rows = rows - (share * rows).sum(0)
+        main = torch.linalg.svd(share.sqrt() * rows, full_matrices=False).Vh[: self.common]
+        return normalize(rows - rows @ main.T @ main, dim=1) * _RARE / (_RARE + share)
 
     def __call__(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
         found = []
         for start in range(0, len(texts), _BATCH):
             inputs = self.subject.prepare(list(texts[start : start + _BATCH]))
             assert inputs.ids is not None
-            real = real_text(inputs).float()[..., None]
-            found.append((self.table[inputs.ids.cpu()] * real.cpu()).sum(1) / real.cpu().sum(1).clamp_min(1))
+            real = real_text(inputs).float().cpu()[..., None]
+            found.append((self.table[inputs.ids.cpu()] * real).sum(1) / real.sum(1).clamp_min(1))
         return torch.cat(found)

@@ -13,7 +13,8 @@ Interpreting Millions of Features in Large Language Models" (arXiv:2410.13928); 
     5. Latents against top-k neurons of the same site, both signs, and random directions, as many active: rules are found for
        each, and tokens that each promotes; every scorer that passed 3 judges them on documents not used before.
 
-Surprisal is read by a unigram model with a cache (_parts/cache_reader.py), which can use a description by copying; pocket cannot.
+Surprisal is read by a unigram model with a cache (_parts/cache_reader.py), which uses a description by copying from it;
+pocket cannot use one.
 """
 
 import time
@@ -62,15 +63,15 @@ SITE = Port.parse("layers.1.mlp_post")
 def auto_interp(
     *,
     seeds: Sequence[int] = (0,),
-    tokens: int = 50_000,
+    tokens: int = 40_000,
     fitted: int = 60_000,
     latents: int = 1024,
     k: int = 16,
-    rows: int = 240_000,
-    each: int = 3,
-    judged: int = 10,
+    rows: int = 200_000,
+    each: int = 2,
+    judged: int = 8,
     contexts: int = 50,
-    places: int = 40,
+    places: int = 32,
     full: bool = False,
     progress: Progress = quiet,
 ) -> Reproduction:
@@ -83,7 +84,7 @@ def auto_interp(
     """
     began = time.monotonic()
     if full:
-        seeds, tokens, fitted, rows, each, judged, places = (0, 1, 2), 100_000, 200_000, 800_000, 8, 40, 80
+        seeds, tokens, fitted, rows, each, judged, places = (0, 1, 2), 60_000, 120_000, 600_000, 4, 24, 60
     subject = load("pocket")
     found = []
     for number, seed in enumerate(seeds):

@@ -4,7 +4,6 @@ and De Mori 1990, "A cache-based natural language model for speech recognition")
 Letters: b texts, t tokens, v vocabulary.
 """
 
-import torch
 from jaxtyping import Int
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -27,6 +26,7 @@ class CacheReader:
     def run(self, inputs, *, read=(), write=(), grad=False, cache=None) -> Run:
         """Log-probabilities of the next token, for every token."""
         ids = inputs.ids if isinstance(inputs, Inputs) else inputs
+        assert ids is not None, "it reads text"
         seen = one_hot(ids, len(self._unigram)).float().cumsum(1)
         seen = seen / seen.sum(-1, keepdim=True)
         return Run(((1 - self._share) * self._unigram + self._share * seen).log(), {})

@@ -133,7 +133,7 @@ def degraded(tokens: Int[Tensor, " k"], share: float, counts: Int[Tensor, " v"],
 
 def said(latent: int, tokens: Int[Tensor, " k"], vocabulary: Sequence[str], what: str) -> Explanation:
     """An explanation by tokens. what: "fires on" or "promotes"."""
-    words = tuple(vocabulary[token] for token in tokens.tolist())
+    words = tuple(vocabulary[int(token)] for token in tokens)
     text = f"fires on {named(words)}" if what == "fires on" else f"makes {named(words)} likelier to come next"
     return Explanation(latent, text, "planted", TokenIn(words))
 

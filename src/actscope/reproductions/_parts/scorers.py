@@ -34,23 +34,23 @@ class Scorers:
 
     def __init__(self, reading: Reading, reader: Subject, *, contexts: int, places: int, seed: int):
         """reading: the documents judged on. reader: the language model of surprisal. contexts: at least so many a side."""
-        draws = {"draws": 400, "permutations": 10, "others": 2, "seed": seed}
+        draws = {"draws": 200, "permutations": 10, "others": 2, "seed": seed}
         shared = {"reading": reading, **draws}
         documents = reading.text.where[:, 0].unique().tolist()
         few = min(40, contexts)
         self._by_name: dict[str, Callable[..., Mapping[int, Score]]] = {
             **{
-                one.__name__: partial(one, contexts=contexts, most=500, **shared)
+                one.__name__: partial(one, contexts=contexts, most=300, **shared)
                 for one in (detection, fuzzing, log_loss, embedding)
             },
             "simulation": partial(simulation, contexts=few, windows=50, **shared),
-            "surprisal": partial(surprisal, reader=reader, contexts=few, most=60, window=8, **{**shared, "others": 1}),
+            "surprisal": partial(surprisal, reader=reader, contexts=few, most=50, window=8, **{**shared, "others": 1}),
             "clarity": partial(clarity, samples=60, **shared),
             "responsiveness": partial(responsiveness, contexts=8, **shared),
             "purity": partial(purity, contexts=8, **shared),
             "intervention": partial(intervention, documents=documents, places=places, controls=3, **draws),
             "faithfulness": partial(
-                faithfulness, reading=reading, places=places // 2, controls=2, draws=400, others=1, seed=seed
+                faithfulness, reading=reading, places=places // 2, controls=2, draws=200, others=1, seed=seed
             ),
         }
         self.seconds = dict.fromkeys(self._by_name, 0.0)

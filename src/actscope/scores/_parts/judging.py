@@ -79,9 +79,10 @@ def checked(judge: Judge, explanation: Explanation, text: TokenText, rows: Int[T
     answers = judge(explanation, text, rows).detach().float().cpu()
     known = answers[~answers.isnan()]
     if answers.shape != rows.shape or bool(((known < 0) | (known > 1)).any()):
+        low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
         raise BadInput(
-            f"The judge gave {tuple(answers.shape)} answers from {float(known.min()) if len(known) else 0:g} to "
-            f"{float(known.max()) if len(known) else 0:g} for {len(rows)} rows; expected one a row, from 0 to 1, or NaN for none."
+            f"The judge gave {tuple(answers.shape)} answers from {low:g} to {high:g} for {len(rows)} rows; expected one a row, "
+            "from 0 to 1, or NaN for none."
         )
     return answers
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -83,7 +83,7 @@ class Places:
         return Places(self.subject, self.site, self.sequences, self.spots[:count], self.document[:count], self.seed)
 
     @torch.no_grad()
-    def each(self, added: Float[Tensor, "v d"], measure: Measure) -> Float[Tensor, "p ..."]:
+    def each(self, added: Float[Tensor, "v d"], measure: Measure) -> Shaped[Tensor, "p ..."]:
         """What `measure` makes of the next-token log-probabilities with each vector added, for every place."""
         found: list[Tensor] = [torch.zeros(0)] * len(self)
         vectors = added[None].expand(len(self), -1, -1)
@@ -125,7 +125,9 @@ class Places:
 
         return self.each(added, draw)
 
-    def told(self, judge: Judge, explanation: Explanation, tokens: Int[Tensor, "p v s"], window: int) -> Float[Tensor, "p v s"]:
+    def told(
+        self, judge: Judge, explanation: Explanation, tokens: Int[Tensor, "p v s"], window: int
+    ) -> Shaped[Tensor, "p ..."]:
         """The judge's answer at every token drawn, each read with up to `window` tokens that stand before it."""
         flat = tokens.flatten(1)
         cases, back = torch.stack([torch.arange(len(self))[:, None].expand_as(flat), flat], -1).flatten(0, 1).unique(

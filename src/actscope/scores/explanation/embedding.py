@@ -44,9 +44,9 @@ def embedding(
 ) -> Mapping[int, Score]:
     """Area under the ROC curve of the similarity of explanation and context, active against silent (arXiv:2410.13928).
 
-    encoder: texts -> vectors, one a text (None: the weighted mean of the subject's own token embeddings). A context is the text of up
-    to `window` tokens that end with the one in question. Chance is 0.5. documents, reading, contexts, most, above, others,
-    permutations, draws, control, interval and parts: as for detection. Returns latent -> Score. Raises BadInput for
+    encoder: texts -> vectors, one a text (None: the weighted mean of the subject's own token embeddings). A context is the
+    text of up to `window` tokens that end with the one in question. Chance is 0.5. documents, reading, contexts, most, above,
+    others, permutations, draws, control, interval and parts: as for detection. Returns latent -> Score. Raises BadInput for
     vectors that are not one a text, or where the subject has no embeddings.
     """
     reading = reading_of(dictionary, subject, store, documents, reading)

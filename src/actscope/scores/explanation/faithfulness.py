@@ -43,7 +43,7 @@ def faithfulness(
     judge: Judge = by_rule,
     documents: Iterable[int] | None = None,
     reading: Reading | None = None,
-    factors: Sequence[float] = (-10, -1, 1, 10),
+    factors: Sequence[float | int] = (-10, -1, 1, 10),
     places: int = 50,
     samples: int = 8,
     window: int = 32,

@@ -47,7 +47,8 @@ def purity(
     """Average precision of finding text that holds what is explained by the latent's activation (arXiv:2502.16994).
 
     samples: stretches of up to `window` tokens, `top` of them where the latent fires most. A sample's rating is the judge's
-    highest answer at its tokens: above `unclear` it holds what is explained, below it does not. Chance is their share, which is what the control is.
+    highest answer at its tokens: above `unclear` it holds what is explained, below it does not. Chance is the
+    share of samples that hold it, as the control shows.
     judge, documents, reading, others, permutations, draws, control, interval, other, judged and unanswered: as for
     detection. parts: holding, not_holding, unclear: samples. Returns latent -> Score; a latent with fewer than
     `contexts` samples that hold what is explained, or that do not, has none.

@@ -12,11 +12,12 @@ from actscope.reproductions.auto_interp import _holds, auto_interp
 
 
 def test_rank_correlation_is_of_ranks_with_ties_between():
-    assert spearman([1, 2, 3, 4], [10, 20, 30, 1000]) == pytest.approx(1)
-    assert spearman([1, 2, 3, 4], [4, 3, 2, 1]) == pytest.approx(-1)
-    assert spearman([1, 2, 3], [5, 5, 5]) == 0
+    up = [1.0, 2.0, 3.0, 4.0]
+    assert spearman(up, [10.0, 20.0, 30.0, 1000.0]) == pytest.approx(1)
+    assert spearman(up, up[::-1]) == pytest.approx(-1)
+    assert spearman(up, [5.0] * 4) == 0
     ranks = torch.tensor([[1.0, 2.0, 3.0, 4.0], [1.0, 2.5, 2.5, 4.0]], dtype=torch.float64)
-    assert spearman([1, 2, 3, 4], [0, 7, 7, 9]) == pytest.approx(float(torch.corrcoef(ranks)[0, 1]))
+    assert spearman(up, [0.0, 7.0, 7.0, 9.0]) == pytest.approx(float(torch.corrcoef(ranks)[0, 1]))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 0.75, 1.0])

@@ -120,7 +120,7 @@ def test_surprisal_needs_a_reader_that_uses_the_description(world):
     settings = {"reading": world.reading, "contexts": 20, "most": 30, "window": 8, "draws": 100, "permutations": 5}
     reader = CacheReader(world.subject, world.counts)
     for one in surprisal(world.says("both", "fires"), *world.args, reader=reader, **settings).values():
-        assert one.value > 0.75 and abs(one.control - 0.5) < 0.1 and one.parts["over_other_low"] > 0
+        assert one.value > 0.75 and abs(one.control - 0.5) < 0.15 and one.parts["over_other_low"] > 0
     deaf = CacheReader(world.subject, world.counts, share=0.0)
     for one in surprisal(world.says("both", "fires"), *world.args, reader=deaf, **settings).values():
         assert abs(one.value - 0.5) < 0.12  # no explanation changes what it reads

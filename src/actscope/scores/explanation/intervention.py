@@ -73,41 +73,38 @@ def intervention(
     directions move no logit, WrongSubject, Interrupted.
     """
     check_subject(dictionary, subject, store)
-    site = dictionary.write.site
-    at = Places.of(subject, site, store, None if documents is None else sorted(documents), places, least=4, seed=seed)
+    site, inside = dictionary.write.site, None if documents is None else sorted(documents)
+    at = Places.of(subject, site, store, inside, places, least=4, seed=seed)
     first = at.first(tuned)
     check_reaches(first)
     atoms = normalize(dictionary.atoms[dictionary.write].detach().float().cpu(), dim=1)
-    rings = partners(explanations, others, seed=seed)
     weights = resample(int(at.document.max()) + 1, draws=draws, seed=seed)
     found = {}
-    for explanation, ring in zip(explanations, rings, strict=True):
+    for explanation, ring in zip(explanations, partners(explanations, others, seed=seed), strict=True):
         if stop_requested():
             raise Interrupted("Stopped while steering; nothing of this score is kept. Run the same command again.")
         length, reached = first.strength(atoms[explanation.latent], kl)
         chance = random_units(controls, atoms.shape[1], seed=seed + 1 + explanation.latent)
-        along = [explanations[other].latent for other in ring]
-        units = torch.cat([torch.zeros_like(chance[:1]), atoms[[explanation.latent]], chance, atoms[along]])
+        along = atoms[[explanations[other].latent for other in ring]]
+        units = torch.cat([torch.zeros_like(chance[:1]), atoms[[explanation.latent]], chance, along])
         tokens = at.drawn(length * units, samples)
         told = at.told(judge, explanation, tokens, window)
-        theirs = [_pairs(at.told(judge, explanations[other], tokens[:, :2], window), 1, at) for other in ring]
-        sides = [_pairs(told, variant, at) for variant in range(1, len(units))]
-        known = told[:, :2].isfinite().any(2).any(0)
-        if not known.all():
-            continue
-        parts = {
-            "steered": float((told[:, 1] > 0.5).float().mean()),
-            "unsteered": float((told[:, 0] > 0.5).float().mean()),
-            "kl": reached,
-            "length": length,
-            "judged": float(told.numel()),
-            "unanswered": float(told[:, :2].isnan().sum()),
-        }
-        found[explanation.latent] = _score(
-            sides[0], sides[1 : 1 + controls], sides[1 + controls :], theirs, weights, permutations,
-            seed + explanation.latent, parts,
-        )  # fmt: skip
+        theirs = [at.told(judge, explanations[other], tokens[:, :2], window) for other in ring]
+        if told[:, :2].isfinite().any(2).any(0).all():
+            parts = {"kl": reached, "length": length, "judged": float(told.numel()), **_yes(told)}
+            own, *sides = (_pairs(told, variant, at) for variant in range(1, len(units)))
+            found[explanation.latent] = _score(
+                own, sides[:controls], sides[controls:], [_pairs(one, 1, at) for one in theirs], weights, permutations,
+                seed + explanation.latent, parts,
+            )  # fmt: skip
     return found
+
+
+def _yes(told: Float[Tensor, "p v s"]) -> dict[str, float]:
+    """The share of yes without and with the latent's direction, of the answers there are."""
+    known = told[:, :2].isfinite()
+    shares = ((told[:, :2] > 0.5) & known).float().sum((0, 2)) / known.float().sum((0, 2))
+    return {"unsteered": float(shares[0]), "steered": float(shares[1]), "unanswered": float((~known).sum())}
 
 
 def _pairs(told: Float[Tensor, "p v s"], variant: int, at: Places) -> Pairs:

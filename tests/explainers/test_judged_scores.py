@@ -11,7 +11,7 @@ from actscope.core.errors import BadInput
 from actscope.core.explanation import Explanation
 from actscope.core.judge import Judge, by_rule
 from actscope.core.methods import find, names
-from actscope.core.predicate import Any, Earlier, Predicate, Repeated, TokenIn
+from actscope.core.predicate import All, Any, Earlier, Predicate, Repeated, TokenIn
 from actscope.explainers.judges.embedding import Embedding
 from actscope.explainers.judges.rule import rule as judge_rule
 from actscope.scores.explanation.detection import detection
@@ -93,13 +93,12 @@ def test_precision_by_rates_is_the_precision_over_all_rows():
 
 
 def test_fuzzing_gives_chance_to_an_explanation_of_the_context_that_detection_rewards():
-    topic = Earlier((" Anna", " Ben", " Carla"), 12)
-    made = planted([TokenIn(RARE)], documents=10)
-    text_only = planted([Any((TokenIn((" Anna",)),))], documents=250)
-    near = [says(topic)]
-    assert detection(near, *text_only)[0].value < 0.75 and made  # the topic alone is a weak explanation
-    around = fuzzing([says(Earlier((" Anna",), 33))], *text_only, window=16, contexts=100)
-    assert around[0].value < 0.6 < fuzzing([says(TokenIn((" Anna",)))], *text_only, window=16, contexts=100)[0].value
+    topic, token = Earlier((" Anna",), 20), TokenIn(RARE)
+    made = planted([All((token, topic))], documents=400)
+    about, at = says(topic), says(token)
+    assert detection([about], *made, contexts=100)[0].value > 0.75
+    assert abs(fuzzing([about], *made, window=8, contexts=100)[0].value - 0.5) < 0.1
+    assert fuzzing([at], *made, window=8, contexts=100)[0].value > 0.95
 
 
 def test_log_loss_rewards_doubt_where_the_judge_does_not_know(made):

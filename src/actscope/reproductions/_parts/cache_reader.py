@@ -17,7 +17,7 @@ class CacheReader:
 
     def __init__(self, tokens: Subject, counts: Int[Tensor, " v"], *, share: float = 0.3):
         """counts: of the unigram model. share: of the next token's probability that the cache has."""
-        self.name, self.fingerprint, self.context, self.causal = "cache model", tokens.fingerprint, tokens.context, True
+        self.name, self.fingerprint, self.context, self.causal = "cache model", tokens.fingerprint, 1 << 20, True
         self.sites, self.missing, self.order = {}, {}, ()
         self.prepare, self.pieces = tokens.prepare, tokens.pieces
         self._unigram = (counts + 0.5) / (counts + 0.5).sum()

@@ -139,6 +139,8 @@ def judged(
     """
     sides = [(int((one.truth > 0).sum()), int((one.truth <= 0).sum())) for one in cases]
     enough = [number for number, side in enumerate(sides) if min(side) >= contexts]
+    if not enough:
+        return {}
     asked = ask(
         judge, [explanations[number] for number in enough], [torch.cat([cases[n].rows, cases[n].beside]) for n in enough],
         reading.text, others=others, seed=seed,

@@ -92,7 +92,7 @@ def clarity(
         found[explanation.latent] = agreement(
             "clarity", gini, own, theirs, unit="Gini", weights=weights, permutations=permutations,
             seed=seed + explanation.latent,
-            parts={"written": float(len(written)), "judged": float(0 if writer else min(looked, len(reading.text)))},
+            parts={"written": float(len(written)), "judged": float(spliced.asked.get(explanation.latent, 0))},
         )  # fmt: skip
     return found
 
@@ -125,11 +125,13 @@ class _Spliced:
 
     def __init__(self, text: TokenText, judge: Judge, window: int, tail: int, looked: int):
         self._text, self._judge, self._window, self._tail, self._looked = text, judge, window, tail, looked
+        self.asked: dict[int, int] = {}  # latent -> rows the judge was asked about
 
     def __call__(self, explanation: Explanation, many: int, seed: int) -> list[str]:
         text = self._text
         generator = torch.Generator().manual_seed(seed + explanation.latent)
         rows = torch.randperm(len(text), generator=generator)[: self._looked].sort().values
+        self.asked[explanation.latent] = len(rows)
         says = rows[checked(self._judge, explanation, text, rows) > 0.5]
         if not len(says):
             return []
@@ -140,6 +142,7 @@ class _Spliced:
         where = torch.cat([torch.stack([torch.full((len(one),), k), torch.arange(len(one))], 1) for k, one in enumerate(ids)])
         made = TokenText(torch.cat(ids), where, text.vocabulary)
         holds = checked(self._judge, explanation, made, lengths.cumsum(0) - 1) > 0.5
+        self.asked[explanation.latent] += len(ids)
         kept = [one for one, still in zip(ids, holds.tolist(), strict=True) if still][:many]
         return ["".join(text.vocabulary[token] for token in one.tolist()) for one in kept]
 

@@ -90,3 +90,12 @@ def test_rows_without_an_answer_are_left_out_of_value_interval_and_controls():
     assert made[0] == made[1]
     assert made[0].parts["over_other_low"] == made[0].parts["over_other_high"] == 0  # the other says the same
     assert abs(made[0].control - 0.5) < 0.1 < made[0].value - 0.5
+
+
+def test_another_explanation_without_an_answer_is_no_control():
+    pairs = drawn(4, n=200)
+    nothing = Pairs(torch.full_like(pairs.told, torch.nan), pairs.truth, pairs.document)
+    settings = {"unit": "u", "weights": resample(12, draws=200), "permutations": 5, "seed": 0, "parts": {}}
+    assert "other" not in agreement("x", auroc, pairs, [nothing], **settings).parts
+    both = agreement("x", auroc, pairs, [nothing, pairs], **settings)
+    assert both.parts["other"] == both.value

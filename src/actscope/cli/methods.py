@@ -23,6 +23,7 @@ def methods(room: str | None = None, *, json: bool = False) -> None:
         "scores.dictionary",
         "scores.explanation",
         "explainers",
+        "explainers.judges",
         "interop",
         "tasks",
         "reproductions",

@@ -97,9 +97,9 @@ def agreement(
     resampled = over(statistic, own, weights)
     permuted = permuted_values(statistic, own, permutations, seed)
     found = dict(parts)
-    if len(others):
-        answered = [other.answered() for other in others]
-        found["other"] = float(torch.stack([plain(statistic, other) for other in answered]).nanmean())
+    answered = [one for other in others if len((one := other.answered()).told) and plain(statistic, one).isfinite()]
+    if answered:
+        found["other"] = float(torch.stack([plain(statistic, other) for other in answered]).mean())
         theirs = torch.stack([over(statistic, other, weights) for other in answered]).nanmean(0)
         found["over_other_low"], found["over_other_high"] = interval(resampled - theirs)
     found |= {

@@ -13,8 +13,8 @@ Interpreting Millions of Features in Large Language Models" (arXiv:2410.13928); 
     5. Latents against top-k neurons of the same site, both signs, and random directions, as many active: rules are found for
        each, and tokens that each promotes; every scorer that passed 3 judges them on documents not used before.
 
-Surprisal is read by a unigram model with a cache (_parts/cache_reader.py), which uses a description by copying from it;
-pocket cannot use one.
+Surprisal is read by a unigram model with a cache (_parts/cache_reader.py), which uses a description by copying from it; that
+needs explanations which name tokens, as all do here. Pocket as the reader does not order them (LOG.md).
 """
 
 import time

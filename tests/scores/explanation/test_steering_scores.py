@@ -52,7 +52,7 @@ def test_intervention_singles_out_features_that_only_act_on_the_output(world):
     out, silent = world.says("output", "promotes"), world.says("input", "fires")
     for one in intervention(out, *world.args, **FEW).values():
         assert one.parts["over_random_low"] > 0 and one.parts["over_other_low"] > 0 and one.value > 0.52
-        assert one.parts["steered"] > one.parts["unsteered"] and one.parts["kl"] == 0.5
+        assert one.parts["steered"] > one.parts["unsteered"] and 0.25 < one.parts["kl"] < 1
         assert abs(one.parts["permuted"] - 0.5) < 0.05 and abs(one.control - 0.5) < 0.03
     for one in intervention(silent, *world.args, **FEW).values():
         assert one.parts["over_random_low"] <= 0 and abs(one.value - 0.5) < 0.02 and one.parts["kl"] < 0.01
@@ -81,7 +81,7 @@ def test_the_strength_is_where_the_next_token_moves_by_so_much(world):
         torch.stack([torch.zeros(128), length * unit]),
         lambda _, chance: (chance[:, 0].exp() * (chance[:, 0] - chance[:, 1])).sum(-1),
     )
-    assert reached == 0.5 and float(moved.mean()) == pytest.approx(0.5, rel=0.35)  # between two steps of a factor of two
+    assert float(moved.mean()) == pytest.approx(reached, rel=1e-4) and reached == pytest.approx(0.5, rel=0.35)
     weak, low = places.strength(torch.full((128,), 128**-0.5), 0.5)
     assert low < 0.01 and weak == pytest.approx(8 * places.norm)
 

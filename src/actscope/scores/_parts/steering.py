@@ -4,6 +4,7 @@ Next tokens are drawn with the same chance for every variant of a place, so that
 Letters: p places, v variants, s draws, d width of the site, k explanations.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -94,25 +95,28 @@ class Places:
                 found[number] = one
         return torch.stack(found)
 
-    def moved(self, unit: Float[Tensor, " d"]) -> Float[Tensor, " strengths"]:
-        """Mean KL divergence, in nats, of the next token from what it was, with `unit` added at each strength of STEPS."""
-        scales = torch.tensor([0.0, *STEPS]) * self.norm
-        return self.each(
-            scales[:, None] * unit, lambda _, chance: (chance[:, :1].exp() * (chance[:, :1] - chance[:, 1:])).sum(-1)
-        ).mean(0)
+    def moved(self, unit: Float[Tensor, " d"], lengths: Sequence[float]) -> Float[Tensor, " lengths"]:
+        """Mean KL divergence, in nats, of the next token from what it was, with `unit` added at each length."""
+        scales = torch.tensor([0.0, *lengths])
+
+        def divergence(_: Tensor, chance: Tensor) -> Tensor:
+            return (chance[:, :1].exp() * (chance[:, :1] - chance[:, 1:])).sum(-1)
+
+        return self.each(scales[:, None] * unit, divergence).mean(0)
 
     def strength(self, unit: Float[Tensor, " d"], kl: float) -> tuple[float, float]:
-        """(the length at which `unit` moves the next token by `kl` nats on average, what it moves it by there): between
+        """(the length at which `unit` moves the next token by about `kl` nats on average, what it moves it by there): between
         the first two of STEPS around it on a logarithmic scale; the largest, where none moves it so much."""
-        moved = self.moved(unit)
-        above = (moved >= kl).nonzero()[:, 0].tolist()
-        if not above:
-            return STEPS[-1] * self.norm, float(moved[-1])
-        if above[0] == 0:
-            return STEPS[0] * self.norm, float(moved[0])
-        low, high = moved[above[0] - 1].clamp_min(1e-9).log2(), moved[above[0]].log2()
-        share = (torch.tensor(kl).log2() - low) / (high - low).clamp_min(1e-9)
-        return float(STEPS[above[0] - 1] * 2**share) * self.norm, kl
+        lengths = [step * self.norm for step in STEPS]
+        moved = self.moved(unit, lengths).clamp_min(1e-9).log2()
+        target = math.log2(kl)
+        above = [number for number, one in enumerate(moved.tolist()) if one >= target]
+        at = above[0] if above else len(lengths) - 1
+        length = lengths[at]
+        if above and at:
+            share = (target - float(moved[at - 1])) / max(float(moved[at] - moved[at - 1]), 1e-9)
+            length = lengths[at - 1] * (lengths[at] / lengths[at - 1]) ** share
+        return length, float(self.moved(unit, [length])[0])
 
     def drawn(self, added: Float[Tensor, "v d"], samples: int) -> Int[Tensor, "p v s"]:
         """Next tokens drawn with each vector added, by inverting the distribution at the same chances for all variants."""
@@ -125,9 +129,7 @@ class Places:
 
         return self.each(added, draw)
 
-    def told(
-        self, judge: Judge, explanation: Explanation, tokens: Int[Tensor, "p v s"], window: int
-    ) -> Shaped[Tensor, "p ..."]:
+    def told(self, judge: Judge, explanation: Explanation, tokens: Int[Tensor, "p v s"], window: int) -> Float[Tensor, "p v s"]:
         """The judge's answer at every token drawn, each read with up to `window` tokens that stand before it."""
         flat = tokens.flatten(1)
         cases, back = torch.stack([torch.arange(len(self))[:, None].expand_as(flat), flat], -1).flatten(0, 1).unique(
@@ -154,7 +156,7 @@ def random_units(count: int, width: int, *, seed: int) -> Float[Tensor, "count d
 def check_reaches(places: Places) -> None:
     """Raises BadInput where a random direction at the site moves no logit: nothing there can be controlled."""
     width = places.subject.sites[places.site].width
-    if not float(places.moved(random_units(1, width, seed=places.seed)[0]).max()) > 0:
+    if not float(places.moved(random_units(1, width, seed=places.seed)[0], [places.norm])) > 0:
         raise BadInput(
             f"Adding random directions at {places.site} changes no logit, so effects there cannot be controlled; fit the "
             "dictionary at a site the logits depend on."

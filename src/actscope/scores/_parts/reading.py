@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from actscope.core.codes import Codes
@@ -134,8 +134,3 @@ def _distinct(rows: Int[Tensor, " k"]) -> Int[Tensor, " l"]:
     names, place = rows.unique(return_inverse=True)
     first = torch.full((len(names),), len(rows)).scatter_reduce_(0, place, torch.arange(len(rows)), "amin")
     return rows[first.sort().values]
-
-
-def balanced_accuracy(hits: Bool[Tensor, " a"], false: Bool[Tensor, " b"]) -> float:
-    """The mean of the share of hits among active contexts and of silence among inactive ones."""
-    return 0.5 * (float(hits.float().mean()) + 1 - float(false.float().mean()))

@@ -1,9 +1,16 @@
-"""Detection: does what a latent is said to mean tell where it fires?"""
+"""Detection: does what a latent is said to mean tell where it fires? Paulo, Mallen, Juang and Belrose 2024, "Automatically
+Interpreting Millions of Features in Large Language Models" (arXiv:2410.13928), section on detection scoring.
+
+    1. Draw contexts in which the latent fires and contexts in which it is silent.
+    2. Ask a judge, of each, whether the latent fires, given the explanation alone.
+    3. The score is the balanced accuracy of its answers.
+
+The paper asks about stretches of text, anywhere in which the latent may fire; here about the last token of each.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from actscope.core.dictionary import Dictionary
@@ -12,9 +19,9 @@ from actscope.core.judge import Judge, by_rule
 from actscope.core.score import Score
 from actscope.core.store import Store
 from actscope.core.subject import Subject
-from actscope.core.text import TokenText
-from actscope.scores._parts.bootstrap import interval, ratios
-from actscope.scores._parts.reading import Contexts, Reading, balanced_accuracy, check_subject
+from actscope.scores._parts.agreement import Pairs, balanced_accuracy, plain
+from actscope.scores._parts.judging import Cases, judged, reading_of
+from actscope.scores._parts.reading import Contexts, Reading
 
 __all__ = ["detection"]
 
@@ -25,129 +32,77 @@ def detection(
     subject: Subject,
     store: Store,
     *,
+    judge: Judge = by_rule,
     documents: Iterable[int] | None = None,
     reading: Reading | None = None,
     contexts: int = 200,
     most: int = 1000,
     above: float = 0.0,
+    others: int = 3,
     permutations: int = 20,
     draws: int = 2000,
     seed: int = 0,
-    judge: Judge = by_rule,
 ) -> Mapping[int, Score]:
-    """Balanced accuracy of each explanation at telling active contexts from inactive ones (arXiv:2410.13928).
+    """Balanced accuracy of a judge at telling active contexts from inactive ones by each explanation (arXiv:2410.13928).
 
     A context is one token with all that stands before it. Active: the latent's value is above `above` times its largest
     on these documents (0: any activation at all, weak ones too). Inactive: a random token where it is silent, as is
-    usual in the field. Up to `most` of each are drawn, without repetition. The value is the mean of recall (over
-    the active) and specificity (over the inactive); chance is 0.5.
+    usual in the field. Up to `most` of each are drawn, without repetition. The judge says yes above 0.5; the value is the
+    mean of recall (over the active) and specificity (over the inactive); chance is 0.5.
 
     control: the same with the labels of these contexts permuted, mean over `permutations`. interval: bootstrap over
-    documents. parts: recall; specificity; precision at the frequency of the text (all rows); hard: the balanced
-    accuracy when each inactive context has the same token as an active one (a rule about the token alone gets 0.5
-    there), present where there are at least half of `contexts` such; hard_contexts; permuted_low, permuted_high: the
-    extreme permutations; active, inactive, documents: how many.
+    documents. parts: recall; specificity; precision at the frequency of the text (over all rows by rule, from recall and
+    specificity with another judge); hard: the balanced accuracy when each inactive context has the same token as an active
+    one (a rule about the token alone gets 0.5 there), present where there are at least half of `contexts` such;
+    hard_contexts; other: the same contexts judged by up to `others` explanations of other latents, mean, where there are
+    such; over_other_low, over_other_high: the interval of value - other; permuted_low, permuted_high: the extreme
+    permutations; active, inactive, documents: how many; judged: contexts the judge was asked about (once for each of the
+    1 + `others` explanations); unanswered: of these, for its own explanation, left out for want of an answer.
 
     documents: those to judge on, which no step that made the explanation may have seen (None: all of the store).
-    reading: the same documents already encoded. Returns latent -> Score; a latent with fewer than `contexts` on a side
-    has none. judge: who guesses from the explanation where the latent fires: above one half it does. Another than by_rule is
-    asked about the contexts alone, so that there is no precision; those without a guess are left out (parts: unanswered).
-    Raises BadInput for an explanation without a rule and no judge.
+    reading: the same documents already encoded. Returns latent -> Score; a latent with fewer than `contexts` answered on a
+    side has none. Raises BadInput for an explanation without a rule, where the judge needs one.
     """
-    if reading is None:
-        check_subject(dictionary, subject, store)
-        reading = Reading.of(dictionary, store, TokenText.of(store, subject), documents)
-    found, sums, counts = [], [], []
-    for explanation in explanations:
-        drawn = reading.contexts(explanation.latent, most=most, above=above, seed=seed)
-        if min(len(drawn.active), len(drawn.random)) < contexts:
-            continue
-        says, drawn, unanswered = _guessed(explanation, judge, drawn, reading)
-        if min(len(drawn.active), len(drawn.random)) < contexts:
-            continue
-        hits, all_active = _per_document(says, drawn.active, reading)
-        quiet, all_silent = _per_document(~says, drawn.random, reading)
-        sums += [hits, quiet]
-        counts += [all_active, all_silent]
-        found.append((explanation.latent, says, drawn, unanswered))
-    if not found:
-        return {}
-    shares = ratios(torch.stack(sums, 1), torch.stack(counts, 1), draws=draws, seed=seed)
-    resampled = shares.view(draws, -1, 2).mean(2)
-    return {
-        latent: _score(latent, says, drawn, unanswered, reading, resampled[:, number], contexts, permutations, seed)
-        for number, (latent, says, drawn, unanswered) in enumerate(found)
-    }
+    reading = reading_of(dictionary, subject, store, documents, reading)
+    drawn = [reading.contexts(one.latent, most=most, above=above, seed=seed) for one in explanations]
+
+    def more(number: int, answers: Tensor) -> dict[str, float]:
+        return _parts(explanations[number], drawn[number], answers, reading, contexts, exact=judge is by_rule)
+
+    return judged(
+        "detection", balanced_accuracy, explanations, [Cases.of(one.active, one.random, one.hard) for one in drawn], reading,
+        judge, unit="balanced accuracy", contexts=contexts, others=others, permutations=permutations, draws=draws, seed=seed,
+        more=more,
+    )  # fmt: skip
 
 
-def _guessed(
-    explanation: Explanation, judge: Judge, drawn: Contexts, reading: Reading
-) -> tuple[Bool[Tensor, " n"], Contexts, int | None]:
-    """(where it says that the latent fires, the contexts it guessed at, how many others there were; None by rule)."""
-    if judge is by_rule and explanation.rule is not None:
-        return explanation.rule.holds(reading.text), drawn, None
-    likely = torch.full((len(reading.text),), torch.nan)
-    likely[drawn.rows] = judge(explanation, reading.text, drawn.rows)
-    kinds = [rows[~likely[rows].isnan()] for rows in (drawn.active, drawn.random, drawn.hard)]
-    return likely > 0.5, Contexts(*kinds), len(drawn.rows) - sum(map(len, kinds))
-
-
-def _per_document(
-    mask: Bool[Tensor, " n"], rows: Int[Tensor, " s"], reading: Reading
-) -> tuple[Float[Tensor, " g"], Float[Tensor, " g"]]:
-    """How many of `rows` lie in each document of the reading, and in how many of them `mask` holds."""
-    documents, place = int(reading.document.max()) + 1, reading.document[rows]
-    return torch.bincount(place[mask[rows]], minlength=documents).double(), torch.bincount(place, minlength=documents).double()
-
-
-def _score(
-    latent: int,
-    says: Bool[Tensor, " n"],
-    drawn: Contexts,
-    unanswered: int | None,
-    reading: Reading,
-    resampled: Float[Tensor, " r"],
-    contexts: int,
-    permutations: int,
-    seed: int,
-) -> Score:
-    hits, false, hard = says[drawn.active], says[drawn.random], says[drawn.hard]
-    permuted = _permuted(hits, false, permutations, seed + latent)
-    rows, _ = reading.active(latent)
-    named = torch.cat([drawn.active, drawn.random])
-    parts = {
-        "recall": float(hits.float().mean()),
-        "specificity": 1 - float(false.float().mean()),
-        "hard_contexts": float(len(hard)),
-        "permuted_low": float(permuted.min()),
-        "permuted_high": float(permuted.max()),
-        "active": float(len(hits)),
-        "inactive": float(len(false)),
-        "documents": float(len(reading.text.where[named, 0].unique())),
-    }
-    if unanswered is None:
-        parts["precision"] = float(says[rows].sum()) / max(1, int(says.sum()))
+def _parts(
+    explanation: Explanation, drawn: Contexts, answers: Tensor, reading: Reading, contexts: int, *, exact: bool
+) -> dict[str, float]:
+    """What the answers say by themselves. exact: the rule is asked of every row for its precision."""
+    active, random, hard = answers.split([len(drawn.active), len(drawn.random), len(drawn.hard)])
+    recall, alarms = _share(active), _share(random)
+    rows, _ = reading.active(explanation.latent)
+    if exact:
+        says = by_rule(explanation, reading.text, reading.text.row)
+        precision = float(says[rows].sum()) / max(1, int(says.sum()))
     else:
-        parts["unanswered"] = float(unanswered)
-    if 2 * len(hard) >= contexts:
-        parts["hard"] = balanced_accuracy(hits, hard)
-    return Score(
-        name="detection",
-        definition="detection@1",
-        value=balanced_accuracy(hits, false),
-        unit="balanced accuracy",
-        better="higher",
-        n=len(named),
-        interval=interval(resampled),
-        control=float(permuted.mean()),
-        parts=parts,
-    )
+        true, false = recall * len(rows), alarms * (len(reading.text) - len(rows))
+        precision = true / max(true + false, 1e-12)
+    parts = {
+        "recall": recall,
+        "specificity": 1 - alarms,
+        "precision": precision,
+        "hard_contexts": float((~hard.isnan()).sum()),
+    }
+    if 2 * parts["hard_contexts"] >= contexts:
+        truth = torch.cat([torch.ones(len(active)), torch.zeros(len(hard))])
+        pairs = Pairs(torch.cat([active, hard]), truth, torch.zeros(len(truth), dtype=torch.long))
+        parts["hard"] = float(plain(balanced_accuracy, pairs.answered()))
+    return parts
 
 
-def _permuted(hits: Bool[Tensor, " a"], false: Bool[Tensor, " b"], times: int, seed: int) -> Float[Tensor, " times"]:
-    """The balanced accuracy under permuted labels."""
-    said = torch.cat([hits, false]).float()
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.rand(times, len(said), generator=generator).argsort(1)
-    shuffled = said[order]
-    return 0.5 * (shuffled[:, : len(hits)].mean(1) + 1 - shuffled[:, len(hits) :].mean(1))
+def _share(answers: Tensor) -> float:
+    """The share of answers that say yes."""
+    known = answers[~answers.isnan()]
+    return float((known > 0.5).float().mean())

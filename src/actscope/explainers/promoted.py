@@ -1,0 +1,98 @@
+"""Explain a latent by what it does: the next tokens that steering with it makes likelier. The output side of Paulo, Mallen,
+Juang and Belrose 2024, "Automatically Interpreting Millions of Features in Large Language Models" (arXiv:2410.13928), whose
+explainer is shown the tokens that an intervention promotes; no language model takes part here.
+
+    1. The documents are split in three by a hash of their ids, as `rules` does; only the first part is used.
+    2. At random places, the same for all latents, add the latent's direction where it writes, at the strength at which the
+       next token's distribution moves by `kl` nats on average.
+    3. Of the tokens whose probability rises at `steady` of the places or more, those it rises most for on average, down to
+       `least` of the largest rise.
+
+The explanation's rule speaks of the token that comes next, so `intervention` and `faithfulness` judge it; detection does not,
+unless the latent also fires on the tokens that it promotes.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from actscope.core.dictionary import Dictionary
+from actscope.core.errors import BadInput, Interrupted
+from actscope.core.explanation import Explanation
+from actscope.core.predicate import TokenIn, named
+from actscope.core.progress import Progress, quiet, stop_requested
+from actscope.core.store import Store, split_documents
+from actscope.core.subject import Subject
+from actscope.scores._parts.reading import check_subject
+from actscope.scores._parts.steering import Places, check_reaches
+
+__all__ = ["promoted"]
+
+
+def promoted(
+    dictionary: Dictionary,
+    subject: Subject,
+    store: Store,
+    *,
+    latents: Sequence[int] | None = None,
+    documents: Iterable[int] | None = None,
+    places: int = 48,
+    kl: float = 0.5,
+    tokens: int = 8,
+    steady: float = 0.75,
+    least: float = 0.1,
+    seed: int = 0,
+    progress: Progress = quiet,
+) -> list[Explanation]:
+    """The next tokens that each latent promotes, found by steering (arXiv:2410.13928).
+
+    latents: which to explain (None: all). documents: which to use (None: all); of these the first of three parts is. A latent
+    that promotes no token at `steady` of the places is left out. evidence: "rises" ([token, mean rise of its
+    probability]), "kl" (what was reached), "length" (of what was added). Raises WrongSubject; BadInput for latents out of
+    range, no documents, or where random directions move no logit.
+    """
+    check_subject(dictionary, subject, store)
+    wanted = list(range(dictionary.n_latents)) if latents is None else list(latents)
+    if wanted and not 0 <= min(wanted) <= max(wanted) < dictionary.n_latents:
+        raise BadInput(f"Latents {min(wanted)} to {max(wanted)} asked for; the dictionary has 0 to {dictionary.n_latents - 1}.")
+    propose = set(split_documents(store, 3, seed=seed)[0])
+    inside = sorted(propose if documents is None else propose & set(documents))
+    at = Places.of(subject, dictionary.write.site, store, inside, places, least=4, seed=seed)
+    check_reaches(at)
+    atoms = normalize(dictionary.atoms[dictionary.write].detach().float().cpu(), dim=1)
+    found = []
+    for number, latent in enumerate(wanted):
+        if stop_requested():
+            raise Interrupted(f"Stopped after {number} of {len(wanted)} latents; nothing was saved: run it again.")
+        progress(number, len(wanted), "latents steered with")
+        length, reached = at.strength(atoms[latent], kl)
+        rises = _rises(at, length * atoms[latent], steady)
+        value, token = rises.topk(min(tokens, len(rises)))
+        kept = value > least * value[0].clamp_min(1e-9)
+        if not kept.any():
+            continue
+        words = tuple(at.vocabulary[one] for one in token[kept].tolist())
+        evidence = {"rises": [list(pair) for pair in zip(words, value[kept].tolist(), strict=True)], "kl": reached}
+        found.append(
+            Explanation(
+                latent,
+                f"makes {named(words)} likelier to come next",
+                "promoted",
+                TokenIn(words),
+                {**evidence, "length": length},
+            )
+        )
+    progress(len(wanted), len(wanted), "latents steered with")
+    return found
+
+
+def _rises(at: Places, added: Tensor, steady: float) -> Tensor:
+    """By how much the probability of each token rises on average; 0 where it rises too seldom."""
+
+    def rise(_: Tensor, logs: Tensor) -> Tensor:
+        return logs[:, 1].exp() - logs[:, 0].exp()
+
+    rises = at.each(torch.stack([torch.zeros_like(added), added]), rise)
+    return torch.where((rises > 0).float().mean(0) >= steady, rises.mean(0), 0.0)

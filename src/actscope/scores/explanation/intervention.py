@@ -1,0 +1,137 @@
+"""Intervention: can the effect of steering with a latent be told from its explanation? Paulo, Mallen, Juang and Belrose 2024,
+"Automatically Interpreting Millions of Features in Large Language Models" (arXiv:2410.13928), intervention scoring.
+
+    1. At places of natural text add the latent's direction where it writes, at the strength at which the next token's
+       distribution moves by `kl` nats on average, for all latents the same.
+    2. Draw next tokens with and without it.
+    3. Ask a judge of each drawn token, given the explanation alone, whether it is what the explanation speaks of. The score
+       is the balanced accuracy at telling tokens drawn with it from tokens drawn without.
+    4. The same with random directions, and with other latents' directions, of the same length.
+
+The explanation must speak of the output: of tokens that come next, such as `promoted` finds. The paper's scorer is a language
+model, which says how much likelier the explanation became by reading the continuation; a judge of single tokens stands in its
+place, and 0.5 + half of the rise in the judge's yes is what comes out. The paper steers where the latent fires; here the
+places are drawn at random, the same for all, so that a latent which never fires by itself can be judged.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from actscope.core.dictionary import Dictionary
+from actscope.core.errors import Interrupted
+from actscope.core.explanation import Explanation
+from actscope.core.judge import Judge, by_rule
+from actscope.core.progress import stop_requested
+from actscope.core.score import Score
+from actscope.core.store import Store
+from actscope.core.subject import Subject
+from actscope.scores._parts.agreement import Pairs, balanced_accuracy, over, permuted_values, plain
+from actscope.scores._parts.bootstrap import interval, resample
+from actscope.scores._parts.judging import partners
+from actscope.scores._parts.reading import check_subject
+from actscope.scores._parts.steering import Places, check_reaches, random_units
+
+__all__ = ["intervention"]
+
+
+def intervention(
+    explanations: Sequence[Explanation],
+    dictionary: Dictionary,
+    subject: Subject,
+    store: Store,
+    *,
+    judge: Judge = by_rule,
+    documents: Iterable[int] | None = None,
+    places: int = 100,
+    samples: int = 8,
+    kl: float = 0.5,
+    tuned: int = 24,
+    window: int = 32,
+    controls: int = 5,
+    others: int = 3,
+    permutations: int = 20,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Mapping[int, Score]:
+    """Balanced accuracy at telling steered next tokens from unsteered ones by each explanation (arXiv:2410.13928).
+
+    At `places` places, from as many documents as there are, `samples` next tokens are drawn with the latent's direction
+    added and as many without, at the same chances. kl: nats by which the next token's distribution is moved on average, at
+    the first `tuned` places; where no strength up to 8 times the norm of what stands at the site does, that strength is
+    taken. window: tokens before a drawn one that the judge reads. Chance is 0.5.
+
+    control: the same with `controls` random directions of the same length, mean. interval: of the value, bootstrap over
+    documents. parts: over_random_low, over_random_high: the interval of value - control; permuted: the value with the labels
+    permuted, mean over `permutations`; other: these tokens judged by `others` explanations of other latents, and
+    over_other_low, over_other_high; other_direction: with other latents' directions of the same length; steered, unsteered:
+    the judge's yes; kl: reached at the `tuned` places; length: of what is added; judged: tokens the judge was asked about;
+    unanswered. Returns latent -> Score; one without an answered token on a side has none. Raises BadInput where random
+    directions move no logit, WrongSubject, Interrupted.
+    """
+    check_subject(dictionary, subject, store)
+    site, inside = dictionary.write.site, None if documents is None else sorted(documents)
+    at = Places.of(subject, site, store, inside, places, least=4, seed=seed)
+    first = at.first(tuned)
+    check_reaches(first)
+    atoms = normalize(dictionary.atoms[dictionary.write].detach().float().cpu(), dim=1)
+    weights = resample(int(at.document.max()) + 1, draws=draws, seed=seed)
+    found = {}
+    for explanation, ring in zip(explanations, partners(explanations, others, seed=seed), strict=True):
+        if stop_requested():
+            raise Interrupted("Stopped while steering; nothing of this score is kept. Run the same command again.")
+        length, reached = first.strength(atoms[explanation.latent], kl)
+        chance = random_units(controls, atoms.shape[1], seed=seed + 1 + explanation.latent)
+        along = atoms[[explanations[other].latent for other in ring]]
+        units = torch.cat([torch.zeros_like(chance[:1]), atoms[[explanation.latent]], chance, along])
+        tokens = at.drawn(length * units, samples)
+        told = at.told(judge, explanation, tokens, window)
+        theirs = [at.told(judge, explanations[other], tokens[:, :2], window) for other in ring]
+        if told[:, :2].isfinite().any(2).any(0).all():
+            parts = {"kl": reached, "length": length, "judged": float(told.numel()), **_yes(told)}
+            own, *sides = (_pairs(told, variant, at) for variant in range(1, len(units)))
+            found[explanation.latent] = _score(
+                own, sides[:controls], sides[controls:], [_pairs(one, 1, at) for one in theirs], weights, permutations,
+                seed + explanation.latent, parts,
+            )  # fmt: skip
+    return found
+
+
+def _yes(told: Float[Tensor, "p v s"]) -> dict[str, float]:
+    """The share of yes without and with the latent's direction, of the answers there are."""
+    known = told[:, :2].isfinite()
+    shares = ((told[:, :2] > 0.5) & known).float().sum((0, 2)) / known.float().sum((0, 2))
+    return {"unsteered": float(shares[0]), "steered": float(shares[1]), "unanswered": float((~known).sum())}
+
+
+def _pairs(told: Float[Tensor, "p v s"], variant: int, at: Places) -> Pairs:
+    """A variant's answers against those without anything added."""
+    both = torch.cat([told[:, variant], told[:, 0]], 1)
+    truth = torch.zeros_like(both)
+    truth[:, : told.shape[2]] = 1
+    document = at.document[:, None].expand_as(both)
+    return Pairs(both.flatten(), truth.flatten(), document.flatten()).answered()
+
+
+def _score(
+    own: Pairs, random: list[Pairs], along: list[Pairs], theirs: list[Pairs], weights: Tensor, permutations: int, seed: int,
+    parts: dict[str, float],
+) -> Score:  # fmt: skip
+    resampled = over(balanced_accuracy, own, weights)
+    means = {}
+    for name, these in (("random", random), ("other_direction", along), ("other", theirs)):
+        if these:
+            means[name] = float(torch.stack([plain(balanced_accuracy, one) for one in these]).nanmean())
+        if these and name != "other_direction":
+            beyond = resampled - torch.stack([over(balanced_accuracy, one, weights) for one in these]).nanmean(0)
+            parts[f"over_{name}_low"], parts[f"over_{name}_high"] = interval(beyond)
+    parts |= {name: value for name, value in means.items() if name != "random"}
+    parts["permuted"] = float(permuted_values(balanced_accuracy, own, permutations, seed).mean())
+    parts["documents"] = float(len(own.document.unique()))
+    return Score(
+        name="intervention", definition="intervention@1", value=float(plain(balanced_accuracy, own)), unit="balanced accuracy",
+        better="higher", n=len(own.told), interval=interval(resampled), control=means.get("random"), parts=parts,
+    )  # fmt: skip

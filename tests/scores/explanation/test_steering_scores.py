@@ -1,0 +1,146 @@
+"""Scores that run the model: what steering brings about, what written text sets off, and what a reader makes of it all."""
+
+import pytest
+import torch
+from planted_causes import dictionary_of, planted_subject, store_of
+
+from actscope.core.errors import BadInput, WrongSubject
+from actscope.core.explanation import Explanation
+from actscope.core.predicate import TokenIn
+from actscope.core.text import TokenText
+from actscope.explainers.promoted import promoted
+from actscope.organisms.grammar import grammar
+from actscope.reproductions._parts.cache_reader import CacheReader
+from actscope.reproductions._parts.planted_features import READS, known, said
+from actscope.scores._parts.reading import Reading
+from actscope.scores._parts.steering import Places
+from actscope.scores.explanation.clarity import clarity
+from actscope.scores.explanation.detection import detection
+from actscope.scores.explanation.faithfulness import faithfulness
+from actscope.scores.explanation.intervention import intervention
+from actscope.scores.explanation.surprisal import surprisal
+from actscope.stores.capture import capture
+from actscope.subjects.load import load
+
+FEW = {"places": 40, "controls": 2, "others": 1, "draws": 200}
+
+
+class World:
+    """Pocket, some of its text, and two planted features of each kind."""
+
+    def __init__(self):
+        self.subject = load("pocket")
+        self.store = capture(self.subject, grammar(5, 100_000, split="test"), [port.site for port in READS], tokens=9_000)
+        self.text = TokenText.of(self.store, self.subject)
+        self.counts = torch.bincount(self.text.ids, minlength=2048)
+        self.known = known(self.subject, self.counts, 2, seed=1)
+        self.reading = Reading.of(self.known.dictionary, self.store, self.text)
+        self.args = (self.known.dictionary, self.subject, self.store)
+        self.words = self.subject.pieces(range(2048))
+
+    def says(self, kind: str, tokens: str) -> list[Explanation]:
+        what = "fires on" if tokens == "fires" else "promotes"
+        return [said(one, getattr(self.known, tokens)[one], self.words, what) for one in self.known.latents(kind)]
+
+
+@pytest.fixture(scope="module")
+def world():
+    return World()
+
+
+def test_intervention_singles_out_features_that_only_act_on_the_output(world):
+    out, silent = world.says("output", "promotes"), world.says("input", "fires")
+    for one in intervention(out, *world.args, **FEW).values():
+        assert one.parts["over_random_low"] > 0 and one.parts["over_other_low"] > 0 and one.value > 0.52
+        assert one.parts["steered"] > one.parts["unsteered"] and 0.25 < one.parts["kl"] < 1
+        assert abs(one.parts["permuted"] - 0.5) < 0.05 and abs(one.control - 0.5) < 0.03
+    for one in intervention(silent, *world.args, **FEW).values():
+        assert one.parts["over_random_low"] <= 0 and abs(one.value - 0.5) < 0.02 and one.parts["kl"] < 0.01
+    missed = detection(out, *world.args, reading=world.reading, contexts=20)
+    assert len(missed) == 2 and all(abs(one.value - 0.5) < 0.05 for one in missed.values())
+    seen = detection(silent, *world.args, reading=world.reading, contexts=20)
+    assert len(seen) == 2 and all(one.value > 0.95 for one in seen.values())
+
+
+def test_faithfulness_is_the_share_of_what_was_missing_and_0_for_what_does_not_act(world):
+    few = {"places": 30, "controls": 2, "others": 1, "draws": 200, "reading": world.reading}
+    found = faithfulness(world.says("output", "promotes"), *world.args, **few)
+    for one in found.values():
+        assert 0.05 < one.value <= 1 and one.parts["over_control_low"] > 0 and one.parts["best"] == 10
+    for one in faithfulness(world.says("input", "fires"), *world.args, **few).values():
+        assert one.value < 0.02
+    with pytest.raises(BadInput, match="none of them 0"):
+        faithfulness([], *world.args, factors=(0, 1))
+
+
+def test_the_strength_is_where_the_next_token_moves_by_so_much(world):
+    places = Places.of(world.subject, world.known.dictionary.write.site, world.store, None, 12, least=4, seed=0)
+    unit = torch.nn.functional.normalize(torch.randn(128), dim=0)
+    length, reached = places.strength(unit, 0.5)
+    moved = places.each(
+        torch.stack([torch.zeros(128), length * unit]),
+        lambda _, chance: (chance[:, 0].exp() * (chance[:, 0] - chance[:, 1])).sum(-1),
+    )
+    assert float(moved.mean()) == pytest.approx(reached, rel=1e-4) and reached == pytest.approx(0.5, rel=0.35)
+    weak, low = places.strength(torch.full((128,), 128**-0.5), 0.5)
+    assert low < 0.01 and weak == pytest.approx(8 * places.norm)
+
+
+def test_tokens_are_drawn_at_the_same_chances_whatever_is_added(world):
+    places = Places.of(world.subject, world.known.dictionary.write.site, world.store, None, 10, least=4, seed=0)
+    nothing = places.drawn(torch.zeros(3, 128), 200)
+    assert torch.equal(nothing[:, 0], nothing[:, 1]) and torch.equal(nothing[:, 0], nothing[:, 2])
+    number, index = places.spots[0].tolist()
+    logits = world.subject.run(places.sequences[number][: index + 1].long()[None]).logits[0, -1]
+    top = logits.softmax(-1).max(0)
+    share = float((nothing[0, 0] == top.indices).float().mean())
+    assert share == pytest.approx(float(top.values), abs=0.15)
+
+
+def test_what_is_promoted_is_found_on_documents_of_its_own(world):
+    latents = world.known.latents("output", "both")
+    found = {one.latent: one for one in promoted(*world.args, latents=latents, places=24, kl=1.0)}
+    planted = {latent: {world.words[token] for token in world.known.promotes[latent].tolist()} for latent in found}
+    hits = [len(planted[latent] & set(one.rule.tokens)) for latent, one in found.items()]
+    assert len(hits) >= 3 and sum(hits) / len(hits) >= 1.5  # of 4 planted tokens each
+    with pytest.raises(BadInput, match="asked for"):
+        promoted(*world.args, latents=[99])
+
+
+def test_clarity_tells_text_that_sets_the_latent_off(world):
+    right = clarity(world.says("both", "fires"), *world.args, reading=world.reading, samples=40, draws=200)
+    for one in right.values():
+        assert one.value > 0.5 and one.parts["over_other_low"] > 0 and one.parts["written"] > 15 and abs(one.control) < 0.2
+    lazy = clarity(world.says("both", "fires")[:1], *world.args, reading=world.reading, writer=lambda e, n, seed: ["a b"] * n)
+    assert abs(next(iter(lazy.values())).value) < 0.3
+    assert not clarity(world.says("both", "fires"), *world.args, reading=world.reading, writer=lambda e, n, seed: [])
+
+
+def test_surprisal_needs_a_reader_that_uses_the_description(world):
+    settings = {"reading": world.reading, "contexts": 20, "most": 30, "window": 8, "draws": 100, "permutations": 5}
+    reader = CacheReader(world.subject, world.counts)
+    for one in surprisal(world.says("both", "fires"), *world.args, reader=reader, **settings).values():
+        assert one.value > 0.75 and abs(one.control - 0.5) < 0.15 and one.parts["over_other_low"] > 0
+    deaf = CacheReader(world.subject, world.counts, share=0.0)
+    for one in surprisal(world.says("both", "fires"), *world.args, reader=deaf, **settings).values():
+        assert abs(one.value - 0.5) < 0.12  # no explanation changes what it reads
+    with pytest.raises(BadInput, match="{}"):
+        surprisal(world.says("both", "fires"), *world.args, prompt="no place")
+    with pytest.raises(BadInput, match="takes"):
+        surprisal(
+            [Explanation(latent, "word " * 130, "by hand") for latent in world.known.latents("both")], *world.args, **settings
+        )
+
+
+def test_a_site_that_moves_no_logit_and_another_subject_are_refused():
+    subject, direction = planted_subject()
+    dictionary, store = dictionary_of(direction), store_of(subject, n=20)
+    explained = [Explanation(0, "something", "by hand", TokenIn(("9",)))]
+    dictionary.subject = "0" * 64
+    with pytest.raises(WrongSubject, match="trained on"):
+        intervention(explained, dictionary, subject, store)
+    dictionary.subject = ""
+    with torch.no_grad():
+        subject.model.get_output_embeddings().weight.zero_()
+    with pytest.raises(BadInput, match="changes no logit"):
+        intervention(explained, dictionary, subject, store, places=8)

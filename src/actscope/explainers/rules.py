@@ -27,8 +27,9 @@ from actscope.core.store import Store, split_documents
 from actscope.core.subject import Subject
 from actscope.core.text import TokenText
 from actscope.explainers._parts.evidence import evidence
-from actscope.explainers._parts.search import Aim, Search, Space, one_thread
-from actscope.scores._parts.reading import Contexts, Reading, check_subject
+from actscope.explainers._parts.search import Aim, Search, Space, Target, one_thread
+from actscope.explainers._parts.strength import strength, target_above, target_active
+from actscope.scores._parts.reading import Reading, check_subject
 from actscope.scores.explanation.detection import detection
 
 __all__ = ["rules"]
@@ -44,11 +45,10 @@ def rules(
     contexts: int = 200,
     most: int = 1000,
     above: float = 0.0,
-    hard: float = 0.25,
-    alarm: float = 6.0,
+    beta: float = 2.0,
     leaves: int = 3,
     beam: int = 6,
-    part_price: float = 0.01,
+    part_price: float = 0.02,
     token_price: float = 0.003,
     seed: int = 0,
     progress: Progress = quiet,
@@ -77,22 +77,57 @@ def rules(
     wanted = _wanted(dictionary, latents)
     work = _Work(dictionary, subject, store, documents, seed, contexts, most, above)
     alive = [latent for latent in wanted if work.enough[latent]]
-    aim, space = Aim(hard, alarm, part_price, token_price), Space.of(work.propose.text)
+    aim, space = Aim(beta, part_price, token_price), Space.of(work.propose.text)
     found = []
     with one_thread():
         for number, latent in enumerate(alive):
             if stop_requested():
                 raise Interrupted(f"Stopped after {number} of {len(alive)} latents; nothing was saved: run it again.")
             progress(number, len(alive), "latents explained")
-            search = Search.over(space, work.contexts(work.propose, latent, 1), aim=aim, beam=beam)
-            proposals = [one.rule for one in search.run(leaves, keep=4) if one.rule is not None]
-            rule, score = _select(proposals, work.select, work.contexts(work.select, latent, 2), aim)
-            tried = {"asked": len(wanted), "explained": len(alive), "candidates": search.tried, "compared": len(proposals)}
-            found.append(work.explained(latent, rule, tried=tried, select=score))
+            found.append(_explained(latent, work, space, aim, leaves, beam, len(wanted), len(alive)))
         progress(len(alive), len(alive), "latents explained")
         judged = work.judged(found)
     found = [replace(one, scores=(judged[one.latent],)) for one in found if one.latent in judged]
     return sorted(found, key=lambda one: -float(one.evidence["select"]))  # type: ignore[arg-type]
+
+
+def _explained(latent: int, work: "_Work", space: Space, aim: Aim, leaves: int, beam: int, asked: int, alive: int) -> Explanation:
+    """Steps 2 and 3 for one latent, and the evidence from report."""
+    target = target_active(work.propose, latent, work.above)
+    drawn = space.draw(target, most=work.most, seed=work.seed * 1_000_003 + latent)
+    search = Search(space, drawn, aim, beam)
+    proposals = [one.rule for one in search.run(leaves, keep=4) if one.rule is not None]
+    rule, score = _select(proposals, work.select, target_active(work.select, latent, work.above), aim)
+    tried = {"asked": asked, "explained": alive, "candidates": search.tried, "compared": len(proposals)}
+    kept = {"tried": tried, "select": score, "splits": work.sizes(latent), **evidence(latent, rule, work.report, work.seed)}
+    text = f"fires on {rule.sentence()}"
+    exact = replace(aim, beta=1.0)
+    level = strength(space, drawn, work.propose, latent, exact)
+    if level > 0 and (strong := _strongest(latent, level, work, space, exact, rule, beam)) is not None:
+        kept["strongest"] = strong
+        text += f"; most strongly on {strong['rule'].sentence()}"
+    return Explanation(latent, text, "rules", rule, kept)
+
+
+def _strongest(latent: int, level: float, work: "_Work", space: Space, aim: Aim, rule: Predicate, beam: int) -> dict | None:
+    """The rule for the activations above `level`; None where `rule` tells them as well."""
+    drawn = space.draw(target_above(work.propose, latent, level), most=work.most, seed=work.seed * 1_000_003 + latent)
+    proposals = [one.rule for one in Search(space, drawn, aim, beam).run(2, keep=4) if one.rule is not None]
+    target = target_above(work.select, latent, level)
+    found, worth = _select([rule, *proposals], work.select, target, aim)
+    if found == rule or not len(target.active):
+        return None
+    strong = target_above(work.report, latent, level)
+    says = found.holds(work.report.text)
+    hits = int(says[strong.active].sum())
+    return {
+        "rule": found,
+        "above": level,
+        "select": worth,
+        "active": len(strong.active),
+        "recall": hits / max(1, len(strong.active)),
+        "precision": hits / max(1, int(says.sum())),
+    }
 
 
 def _wanted(dictionary: Dictionary, latents: Sequence[int] | None) -> list[int]:
@@ -132,13 +167,6 @@ class _Work:
         for reading in self.readings.values():
             self.enough &= (reading.counts >= contexts) & (reading.counts <= len(reading.text) - contexts)
 
-    def contexts(self, reading: Reading, latent: int, turn: int) -> Contexts:
-        return reading.contexts(latent, most=self.most, above=self.above, seed=self.seed + turn)
-
-    def explained(self, latent: int, rule: Predicate, **found: object) -> Explanation:
-        kept = {**found, "splits": self.sizes(latent), **evidence(latent, rule, self.report, self.seed)}
-        return Explanation(latent, f"fires on {rule.sentence()}", "rules", rule, kept)
-
     def judged(self, found: list[Explanation]) -> Mapping[int, Score]:
         drawn = {"contexts": self.least, "most": self.most, "above": self.above, "seed": self.seed + 3}
         return detection(found, self.dictionary, self.subject, self.store, reading=self.report, **drawn)
@@ -154,8 +182,8 @@ class _Work:
         }
 
 
-def _select(proposals: list[Predicate], reading: Reading, drawn: Contexts, aim: Aim) -> tuple[Predicate, float]:
+def _select(proposals: list[Predicate], reading: Reading, target: Target, aim: Aim) -> tuple[Predicate, float]:
     """The proposal worth most on other documents, less its price, and its worth there."""
-    worths = [aim.worth(rule.holds(reading.text), drawn) for rule in proposals]
+    worths = [aim.worth(rule.holds(reading.text), target) for rule in proposals]
     best = max(range(len(proposals)), key=lambda number: worths[number] - aim.price(proposals[number]))
     return proposals[best], worths[best]

@@ -15,13 +15,12 @@ from actscope.core.artifact import pack
 from actscope.core.codes import Codes
 from actscope.core.dictionary import Dictionary
 from actscope.core.explanation import Explanation
-from actscope.core.inputs import Inputs
-from actscope.core.intervention import Replace
 from actscope.core.labels import Labels
 from actscope.core.score import Score
 from actscope.core.store import Store
 from actscope.core.subject import Subject
 from actscope.core.text import TokenText
+from actscope.explainers._parts.lens import lens
 from actscope.reports.document import Effect, Examples, Feature, Histogram, Shown, Truth, Weighted
 
 _BEFORE, _AFTER = 20, 8  # tokens shown around a token
@@ -59,12 +58,14 @@ def features(
 ) -> tuple[Feature, ...]:
     """One Feature for each explanation, which holds the scores "detection", "ablate" and "steer"."""
     latents = [explanation.latent for explanation in explained]
-    lens = _lens(dictionary, subject, latents)
+    seen_through = lens(subject, dictionary.atoms[dictionary.write][torch.tensor(latents)])
     generator = torch.Generator().manual_seed(seed)
     found = []
     for number, explanation in enumerate(explained):
         values = seen.codes.column(explanation.latent)
-        found.append(_feature(explanation, values, seen, _extremes(lens[number], subject), _examples(values, seen, generator)))
+        found.append(
+            _feature(explanation, values, seen, _extremes(seen_through[number], subject), _examples(values, seen, generator))
+        )
     return tuple(found)
 
 
@@ -169,27 +170,11 @@ def _shown(row: int, values: Float[Tensor, " n"], seen: Seen) -> Shown:
     return Shown(seen.names[document], position, tuple(tokens[:here]), piece, activation, tuple(tokens[here + 1 :]))
 
 
-def _lens(dictionary: Dictionary, subject: Subject, latents: Sequence[int]) -> Float[Tensor, "f vocab"]:
-    """What each latent's direction alone adds to the logits, through the last norm, less the mean over tokens.
-
-    A large multiple of the direction stands at the end of the last layer, so the norm sees nothing else; the logits of
-    a zero there are taken away.
-    """
-    last = max((site for site in subject.sites if site.kind == "resid_post"), key=lambda site: site.layer or 0)
-    atoms = dictionary.atoms[dictionary.write][torch.tensor(latents)].detach().float().cpu()
-    directions = torch.nn.functional.normalize(atoms - atoms.mean(1, keepdim=True), dim=1)
-    value = torch.cat([torch.zeros(1, atoms.shape[1]), 1e3 * directions])[:, None]
-    logits = subject.run(Inputs(ids=torch.zeros(len(value), 1, dtype=torch.long)), write=[Replace(last, value)]).logits
-    assert logits is not None, "a run without reads computes logits"
-    change = (logits[1:, 0] - logits[:1, 0]).float().cpu()
-    return change - change.mean(1, keepdim=True)
-
-
-def _extremes(lens: Float[Tensor, " vocab"], subject: Subject, k: int = 6) -> tuple[tuple[Weighted, ...], ...]:
+def _extremes(change: Float[Tensor, " vocab"], subject: Subject, k: int = 6) -> tuple[tuple[Weighted, ...], ...]:
     """The tokens raised and lowered most."""
     both = []
     for largest in (True, False):
-        value, token = lens.topk(min(k, len(lens)), largest=largest)
+        value, token = change.topk(min(k, len(change)), largest=largest)
         pieces = subject.pieces(token.tolist())
         both.append(tuple((piece, round(v, 4)) for piece, v in zip(pieces, value.tolist(), strict=True)))
     return tuple(both)

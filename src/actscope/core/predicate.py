@@ -311,6 +311,28 @@ class Inside:
 
 
 @dataclass(frozen=True)
+class Like:
+    """The tokens that end here resemble one of `examples` (each in reading order): the same tokens at the same places count
+    1, 1/2, 1/4... from the last one back, and come to `least` or more."""
+
+    examples: tuple[tuple[str, ...], ...]
+    least: float
+
+    def holds(self, text: TokenText) -> Bool[Tensor, " n"]:
+        found = torch.zeros(len(text), dtype=torch.bool)
+        for example in self.examples:
+            same = (shifted(text.listed((token,))[text.ids], text, back) for back, token in enumerate(reversed(example)))
+            found |= sum(0.5**back * here.float() for back, here in enumerate(same)) >= self.least
+        return found
+
+    def sentence(self) -> str:
+        return f"what {self.clause().removeprefix('the text so far ')}"
+
+    def clause(self) -> str:
+        return f"the text so far resembles {named(tuple(map(''.join, self.examples)))}"
+
+
+@dataclass(frozen=True)
 class Not:
     part: Predicate
 

@@ -83,8 +83,11 @@ class Found(NamedTuple):
 
 
 class Move(NamedTuple):
-    """A rule of the beam to be joined with one more part."""
+    """A rule of the beam to be joined with one more part: scored but not yet built."""
 
+    worth: float  # at this cost, with the price of both, which joining can only lower
+    cost: float
+    name: object
     number: int  # in the beam
     how: str  # "and", "not", "or"
     part: Callable[[], tuple[Predicate, Tensor]]  # the part, and where it holds among the rows drawn
@@ -114,7 +117,9 @@ class Space:
         generator = torch.Generator().manual_seed(seed)
         size, suspect = len(self.text.vocabulary) + 1, torch.zeros(len(self.text))
         for _, _, ids in self.fields:
-            share = torch.bincount(ids[target.active] + 1, minlength=size) / torch.bincount(ids + 1, minlength=size).clamp(min=1)
+            share = torch.bincount(ids[target.active] + 1, minlength=size) / torch.bincount(ids + 1, minlength=size).clamp(
+                min=1
+            )
             suspect = torch.maximum(suspect, share[ids + 1])
         suspect = suspect * target.silent
         chance = most / target.silent.sum().clamp(min=1) + 2 * most * suspect / suspect.sum().clamp(min=1e-9)
@@ -184,14 +189,16 @@ class Search:
         return Found(rule, mask, hits, alarms, 0.0 if rule is None else self.aim.price(rule))
 
     def _grow(self, beam: Sequence[Found], first: bool) -> list[Found]:
+        """The most promising joins at each cost, made."""
         sides = torch.stack([one.mask for one in beam]) * self.drawn.weight[:, None]  # [2 q s]
         paid = torch.tensor([one.price for one in beam])
-        moves = dict([*self._singles(sides, paid, first), *self._sets(sides, paid, first)])
-        return _distinct([self._made(beam[move.number], move) for move in moves.values()])
+        moves = sorted([*self._singles(sides, paid, first), *self._sets(sides, paid, first)], key=lambda move: -move.worth)
+        chosen: dict[object, Move] = {}
+        for cost in COSTS:
+            chosen |= {move.name: move for move in [move for move in moves if move.cost == cost][: 2 * self.beam]}
+        return _distinct([self._made(beam[move.number], move) for move in chosen.values()])
 
-    def _singles(
-        self, sides: Float[Tensor, "2 q s"], paid: Float[Tensor, " q"], first: bool
-    ) -> Iterator[tuple[object, Move]]:
+    def _singles(self, sides: Float[Tensor, "2 q s"], paid: Float[Tensor, " q"], first: bool) -> Iterator[Move]:
         """The best joins with one candidate at each cost; those that change nothing are left out."""
         total, both_hold = sides.sum(2, keepdim=True), sides @ self._held
         scored = {"and": both_hold, "not": total - both_hold}
@@ -203,11 +210,12 @@ class Search:
             for cost in COSTS:
                 worth = torch.where(same, -torch.inf, hits - cost * alarms - paid[:, None] - self._price)
                 best = worth.flatten().topk(min(self.beam, worth.numel()))
-                for place in best.indices[best.values.isfinite()].tolist():
+                for value, place in zip(best.values.tolist(), best.indices.tolist(), strict=True):
                     number, column = divmod(place, worth.shape[1])
-                    yield (how, place), Move(number, how, partial(self._candidate, column))
+                    if value > -torch.inf:
+                        yield Move(value, cost, (how, place), number, how, partial(self._candidate, column))
 
-    def _sets(self, sides: Float[Tensor, "2 q s"], paid: Float[Tensor, " q"], first: bool) -> Iterator[tuple[object, Move]]:
+    def _sets(self, sides: Float[Tensor, "2 q s"], paid: Float[Tensor, " q"], first: bool) -> Iterator[Move]:
         """The best joins with a set of tokens at each cost: all tokens worth naming, and at first also the best one and four."""
         q, total = sides.shape[1], sides.sum(2)
         flat = torch.cat([sides.flatten(0, 1), self.drawn.weight, (self.drawn.weight[:1] > 0).float()]).T.contiguous()
@@ -222,12 +230,14 @@ class Search:
                 self.tried += q
                 for cost in COSTS:
                     gain = torch.where(allowed, gained[:, 0] - cost * gained[:, 1] - self.aim.token, 0).clamp(min=0)  # [v q]
-                    worth = gain.sum(0) - paid + (0 if how == "and" else total[0] - cost * total[1])
+                    before = (0 if how == "and" else total[0] - cost * total[1]) - paid - self.aim.part
+                    worth = before + gain.sum(0)
                     for number in worth.topk(min(self.beam // 2, q)).indices.tolist():
                         order = gain[:, number].argsort(descending=True)[: int((gain[:, number] > 0).sum())]
                         for size in {1, min(4, len(order)), len(order)} - {0} if first else {len(order)} - {0}:
+                            value = float(before[number] + gain[order[:size], number].sum())
                             part = partial(self._set, kind, back, place, names, order[:size])
-                            yield (how, kind, back, number, cost, size), Move(number, how, part)
+                            yield Move(value, cost, (how, kind, back, number, cost, size), number, how, part)
 
     def _candidate(self, column: int) -> tuple[Predicate, Tensor]:
         return self._rules[column], self._held[:, column]

@@ -7,7 +7,7 @@ Letters: n rows, s rows drawn, c shares, p candidates, v tokens.
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from actscope.explainers._parts.search import Aim, Drawn, Space, Target

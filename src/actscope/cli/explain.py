@@ -42,6 +42,8 @@ def explain(
         json: print one JSON document and nothing else.
         dry_run: say what would be done and do nothing.
     """
+    import inspect
+
     from actscope.cli import _common
     from actscope.core import artifact
     from actscope.core.methods import find
@@ -54,7 +56,9 @@ def explain(
         return _common.console().print(f"Would explain {count} latents on {len(rows):,} tokens by {method}.")
     subject = load(model, device=device, dtype=dtype)
     progress = _common.plain_progress("explain")
-    found = explainer(opened, subject, rows, latents=latents, contexts=contexts, seed=seed, progress=progress)  # type: ignore[operator]
+    settings = {"latents": latents, "contexts": contexts, "seed": seed, "progress": progress}
+    taken = inspect.signature(explainer).parameters  # type: ignore[arg-type]
+    found = explainer(opened, subject, rows, **{name: value for name, value in settings.items() if name in taken})  # type: ignore[operator]
     asked = len(latents) if latents else opened.n_latents
     if out is not None:
         artifact.save(found, out, method=method, dictionary=str(dictionary), store=str(store), asked=asked, seed=seed)
@@ -62,6 +66,14 @@ def explain(
         listed = [_as_json(one) for one in found]
         return _common.print_json({"asked": asked, "explained": len(found), "out": out and str(out), "features": listed})
     _print(found[:show], len(found), asked, out)
+
+
+_MEANT = {
+    "detection": "detection: balanced accuracy on documents that took no part in finding the explanation. same token: the same "
+    "against silent places with the same token. control: under permuted labels.",
+    "direct path": "direct path: correlation of what the weights say with what steering does to the next token. control: with "
+    "what the weights of other latents say.",
+}
 
 
 def _open(dictionary: Path, store: Path) -> tuple:
@@ -79,16 +91,11 @@ def _open(dictionary: Path, store: Path) -> tuple:
 
 
 def _as_json(one) -> dict:
-    score = one.score("detection")
-    return {
-        "latent": one.latent,
-        "meaning": one.text,
-        "detection": score.value,
-        "interval": score.interval,
-        "detection_shuffled": score.control,
-        "parts": dict(score.parts),
-        "tried": one.evidence["tried"],
-    }
+    found = {"latent": one.latent, "meaning": one.text}
+    for score in one.scores:
+        measured = {score.name: score.value, "interval": score.interval, f"{score.name}_shuffled": score.control}
+        found |= {**measured, "parts": dict(score.parts)}
+    return found | {name: one.evidence[name] for name in ("tried", "promotes", "suppresses") if name in one.evidence}
 
 
 def _print(shown: list, explained: int, asked: int, out: Path | None) -> None:
@@ -98,24 +105,25 @@ def _print(shown: list, explained: int, asked: int, out: Path | None) -> None:
     from actscope.cli import _common
 
     table = Table(box=None, pad_edge=False)
-    for heading in ("latent", "fires on", "detection", "same token", "shuffled"):
-        table.add_column(heading, justify="left" if heading == "fires on" else "right", no_wrap=heading != "fires on")
+    judged = shown[0].scores[0].name.replace("_", " ") if shown else "detection"
+    says = "fires on" if judged == "detection" else "what it does"
+    for heading in ("latent", says, judged, "same token", "control"):
+        table.add_column(heading, justify="left" if heading == says else "right", no_wrap=heading != says)
     for one in shown:
-        score = one.score("detection")
+        (score,) = one.scores
         hard = f"{score.parts['hard']:.2f}" if "hard" in score.parts else "-"
         table.add_row(
             str(one.latent),
             escape(one.text.removeprefix("fires on ")),
             f"{score.value:.2f}",
             hard,
-            f"{score.control:.2f}",
+            "-" if score.control is None else f"{score.control:.2f}",
         )
     console = _common.console()
     console.print(table)
     console.print(
-        f"{explained} of {asked} latents had enough contexts in all three parts of the documents; {len(shown)} shown. "
-        "detection: balanced accuracy on documents that took no part in finding the rule. same token: the same against "
-        "silent places with the same token. shuffled: under permuted labels.",
+        f"{explained} of {asked} latents explained, the others have too few contexts; {len(shown)} shown. "
+        + _MEANT.get(judged, f"{judged}: see `{shown[0].method}`." if shown else ""),
         style="dim",
     )
     if out is not None:

@@ -54,7 +54,7 @@ def logit_lens(
     seed: int = 0,
     progress: Progress = quiet,
 ) -> list[Explanation]:
-    """What each latent promotes and suppresses by the direct path from its decoder direction to the logits (nostalgebraist 2020).
+    """What each latent promotes and suppresses by the direct path from its decoder to the logits (nostalgebraist 2020).
 
     latents: which to explain (None: all). documents: where to steer, for the validation (None: all of the store). tokens:
     listed on each side. controls: random directions. places: at which is steered; from as many documents. quantile: of the
@@ -78,28 +78,28 @@ def logit_lens(
     vocabulary = subject.pieces(range(seen.shape[1]))
     found = []
     for number, latent in enumerate(wanted):
-        raised, lowered = (_listed(sign * seen[number], sign, vocabulary, tokens) for sign in (1, -1))
+        raised, lowered = (_listed(sign * seen[number], vocabulary, tokens) for sign in (1, -1))
         evidence = {
-            "promotes": raised,
-            "suppresses": lowered,
+            "promotes": [[token, value] for token, value in raised.items()],
+            "suppresses": [[token, -value] for token, value in lowered.items()],
             "kurtosis": float(peaked[number]),
             "kurtosis_random": float(chance[len(chance) // 2]),
             "chance": float((chance >= peaked[number]).double().mean()),
         }
-        first, last = (tuple(token for token, _ in side) for side in (raised, lowered))
-        text = f"by its weights makes {named(first)} likelier to come next and {named(last)} less likely"
+        text = f"by its weights makes {named(tuple(raised))} likelier to come next and {named(tuple(lowered))} less likely"
         score = _score(alike[:, number], number, where, seed)
-        found.append(Explanation(latent, text, "logit_lens", TokenIn(first), evidence, (score,)))
+        found.append(Explanation(latent, text, "logit_lens", TokenIn(tuple(raised)), evidence, (score,)))
     return found
 
 
-def _listed(values: Float[Tensor, " v"], sign: int, vocabulary: Sequence[str], most: int) -> list[list[str | float]]:
-    """The most raised tokens, one a text."""
+def _listed(values: Float[Tensor, " v"], vocabulary: Sequence[str], most: int) -> dict[str, float]:
+    """The tokens of the highest values, one a text."""
+    best = values.topk(min(4 * most, len(values)))
     kept: dict[str, float] = {}
-    for value, token in zip(*(part.tolist() for part in values.topk(min(4 * most, len(values)))), strict=True):
-        if vocabulary[token]:
-            kept.setdefault(vocabulary[token], sign * value)
-    return [[token, value] for token, value in list(kept.items())[:most]]
+    for value, token in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+        if piece := str(vocabulary[int(token)]):
+            kept.setdefault(piece, value)
+    return dict(list(kept.items())[:most])
 
 
 def _measured(

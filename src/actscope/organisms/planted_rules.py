@@ -1,7 +1,7 @@
 """Features whose causes are rules over real text, known by construction: what explanations and their scores are judged by.
 
-A store of a subject's text gets one more port, whose rows say which features are active: each is a rule over the text (tokens, a
-run of tokens, a conjunction, a rule with exceptions, what came earlier), or, for features that only act, chance. A dictionary
+A store of a subject's text gets one more port, whose rows say which features are active: each is a rule over the text (tokens,
+a run of tokens, a conjunction, a rule with exceptions, what came earlier), or, for features that only act, chance. A dictionary
 reads the features off that port and writes their directions into the subject's last residual stream, where each promotes
 tokens of its own or none. So a feature can be explained, detected and steered with as a learned one can, and the true
 explanation comes with it.
@@ -170,7 +170,7 @@ def activations(
     columns = []
     for cause in causes:
         noise = torch.rand(len(text), generator=draw)
-        if cause is None or isinstance(cause, float):
+        if cause is None or isinstance(cause, int | float):
             held = noise < (_CHANCE if cause is None else cause)
         else:
             holds = cause.holds(text)

@@ -216,7 +216,7 @@ class Search:
                         yield Move(value, cost, (how, place), number, how, partial(self._candidate, column))
 
     def _sets(self, sides: Float[Tensor, "2 q s"], paid: Float[Tensor, " q"], first: bool) -> Iterator[Move]:
-        """The best joins with a set of tokens at each cost: all tokens worth naming, and at first also the best one and four."""
+        """The best joins with a set of tokens at each cost: all worth naming, and at first also the best one and four."""
         q, total = sides.shape[1], sides.sum(2)
         flat = torch.cat([sides.flatten(0, 1), self.drawn.weight, (self.drawn.weight[:1] > 0).float()]).T.contiguous()
         for kind, back, place, names in self._fields:

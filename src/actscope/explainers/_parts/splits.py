@@ -56,13 +56,15 @@ class Splits:
                 "report each need some. Capture more documents, or cut the text into smaller ones."
             )
         text = TokenText.of(store, subject)
-        readings = [Reading.of(dictionary, store, text, part) for part in splits]
+        propose, select, report = (Reading.of(dictionary, store, text, part) for part in splits)
         alive = [
             latent
             for latent in wanted
-            if all(contexts <= int(one.counts[latent]) <= len(one.text) - contexts for one in readings)
+            if all(contexts <= int(one.counts[latent]) <= len(one.text) - contexts for one in (propose, select, report))
         ]
-        return Splits(dictionary, subject, store, *readings, wanted, alive, contexts, most, above, seed)
+        return Splits(
+            dictionary, subject, store, propose, select, report, wanted, alive, contexts, most, above, seed
+        )  # fmt: skip
 
     def judged(self, found: Sequence[Explanation]) -> Mapping[int, Score]:
         """Detection of each explanation on report."""

@@ -113,11 +113,12 @@ def test_strong_activations_begin_where_one_condition_tells_them_best():
     store.features[faint] *= 0.05
     reading = Reading.of(dictionary, store, TokenText.of(store, subject))
     space = Space.of(reading.text)
-    drawn = space.draw(target_active(reading, 0, 0.0), most=1000, seed=0)
-    level = strength(space, drawn, reading, 0, Aim(1.0))
+    target = target_active(reading, 0, 0.0)
+    drawn = space.draw(target, most=1000, seed=0)
+    level = strength(space, drawn, target, reading, 0, Aim(1.0))
     assert 0.055 <= level <= 0.15 * 1.1  # above all that is faint, below all that is strong
     store.features[faint] *= 20
-    level = strength(space, drawn, Reading.of(dictionary, store, reading.text), 0, Aim(1.0))
+    level = strength(space, drawn, target, Reading.of(dictionary, store, reading.text), 0, Aim(1.0))
     assert level == 0.0
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from actscope.core.text import TokenText, shifted
@@ -319,11 +319,11 @@ class Like:
     least: float
 
     def holds(self, text: TokenText) -> Bool[Tensor, " n"]:
-        found = torch.zeros(len(text), dtype=torch.bool)
-        for example in self.examples:
-            same = (shifted(text.listed((token,))[text.ids], text, back) for back, token in enumerate(reversed(example)))
-            found |= sum(0.5**back * here.float() for back, here in enumerate(same)) >= self.least
-        return found
+        return self.alike(text) >= self.least
+
+    def alike(self, text: TokenText) -> Float[Tensor, " n"]:
+        """How much each place resembles the example nearest to it: 0 to 2."""
+        return torch.stack([text.alike(example) for example in self.examples]).amax(0)
 
     def sentence(self) -> str:
         return f"what {self.clause().removeprefix('the text so far ')}"

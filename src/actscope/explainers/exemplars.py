@@ -70,8 +70,8 @@ def exemplars(
         rows, values = work.propose.active(latent)
         examples = _tokens(_chosen(rows, values, (top, quantiles, random), seed + latent), work.propose.text, window)
         target = target_active(work.select, latent, above)
-        rules = [Like(examples, alike) for alike in _ALIKE]
-        rule = max(rules, key=lambda rule: aim.worth(rule.holds(work.select.text), target))
+        alike = Like(examples, 0.0).alike(work.select.text)
+        rule = Like(examples, max(_ALIKE, key=lambda least: aim.worth(alike >= least, target)))
         kept = {"alike": rule.least, "splits": work.sizes(latent), **evidence(latent, rule, work.report, seed)}
         found.append(Explanation(latent, f"fires on {rule.sentence()}", "exemplars", rule, kept))
     progress(len(work.alive), len(work.alive), "latents explained")

@@ -97,7 +97,8 @@ class _Finder:
 
     def explained(self, latent: int) -> Explanation:
         work = self.work
-        drawn = self._drawn(target_active(work.propose, latent, work.above), latent)
+        target = target_active(work.propose, latent, work.above)
+        drawn = self._drawn(target, latent)
         search = Search(self.space, drawn, self.aim, self.beam)
         proposals = [one.rule for one in search.run(self.leaves, keep=3) if one.rule is not None]
         rule, score = _select(proposals, work.select, target_active(work.select, latent, work.above), self.aim)
@@ -113,7 +114,7 @@ class _Finder:
             **evidence(latent, rule, work.report, work.seed),
         }
         text = f"fires on {rule.sentence()}"
-        level = strength(self.space, drawn, work.propose, latent, self.exact)
+        level = strength(self.space, drawn, target, work.propose, latent, self.exact)
         if level > 0 and (strong := self._strongest(latent, level, rule)) is not None:
             text += f"; most strongly on {strong.sentence()}"
             kept["strongest"] = {"rule": strong, "above": level, **self._told(strong, latent, level)}

@@ -34,17 +34,17 @@ def target_active(reading: Reading, latent: int, share: float) -> Target:
     return Target(rows[values > share * values.max()] if share > 0 else rows, silent)
 
 
-def strength(space: Space, drawn: Drawn, reading: Reading, latent: int, aim: Aim) -> float:
+def strength(space: Space, drawn: Drawn, target: Target, reading: Reading, latent: int, aim: Aim) -> float:
     """The value above which a latent's activations are told best by one part; 0 where that is all of them.
 
-    drawn: of the target of all activations.
+    target, drawn: of all activations.
     """
     rows, values = reading.active(latent)
     column = torch.zeros(len(reading.text)).index_put((rows,), values)
     cuts = torch.tensor(SHARES) * values.max()
     size = (values > cuts[:, None]).sum(1).float()  # [c]
-    share = (drawn.weight[0] * (column[drawn.rows] > cuts[:, None])) * len(rows)  # [c s], in rows
-    said = drawn.weight.sum(0) * len(rows)
+    share = (drawn.weight[0] * (column[drawn.rows] > cuts[:, None])) * len(target.active)  # [c s], in rows
+    said = drawn.weight.sum(0) * len(target.active)
     held = space.held[drawn.rows].float()
     price = space.lengths @ torch.tensor([aim.part, aim.token])
     best = (_f1(share @ held, said @ held, size[:, None]) - price).amax(1)

@@ -19,7 +19,7 @@ Intervals: t over seeds.
 import argparse
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -74,7 +74,7 @@ class Sizes:
     captured: int = 300_000  # rows to fit on
     fitted: int = 900_000  # rows seen, repeats counted
     held: int = 240_000  # rows to explain on, of each text
-    explained: int = 250  # latents, the most
+    explained: int = 200  # latents, the most
 
 
 QUICK = Sizes(seeds=2, latents=512, captured=60_000, fitted=200_000, held=90_000, explained=40)
@@ -191,20 +191,13 @@ def explain_texts(subject: Subject, texts: Texts, site: Site, sizes: Sizes, seed
         explained = rules(one, subject, store, latents=latents, seed=seed)
         seconds = time.process_time() - begun
         found[f"rules on {name}"] = {**figures(explained), "processor seconds a latent": seconds / len(latents)}
-        rivals: Mapping[str, Callable[[], list[Explanation]]] = {
-            "exemplars": lambda one=one, store=store, latents=latents: exemplars(
-                one, subject, store, latents=latents, seed=seed
-            ),
-            "best tokens": lambda one=one, store=store, explained=explained: judged(
-                best_tokens(one, subject, store, [e.latent for e in explained], seed), one, subject, store, seed
-            ),
-            "rules of other latents": lambda one=one, store=store, explained=explained: judged(
-                of_other_latents(explained, seed), one, subject, store, seed
-            ),
-        }
-        for rival, make in rivals.items():
-            found[f"{rival} on {name}"] = figures(make())
         if store is texts.grammar:
+            ours = [one.latent for one in explained]
+            found[f"exemplars on {name}"] = figures(exemplars(learned, subject, store, latents=ours, seed=seed))
+            tokens = best_tokens(learned, subject, store, ours, seed)
+            found[f"best tokens on {name}"] = figures(judged(tokens, learned, subject, store, seed))
+            others = of_other_latents(explained, seed)
+            found[f"rules of other latents on {name}"] = figures(judged(others, learned, subject, store, seed))
             parts = split_documents(store, 3, seed=seed)
             named = named_cause(
                 explained, one, subject, store, texts.labels, choose=parts[0] + parts[1], report=parts[2], seed=seed

@@ -104,7 +104,7 @@ def test_rows_drawn_count_false_alarms_at_the_frequency_of_the_text():
     chance = torch.tensor(
         [float(drawn.weight[1] @ TokenIn((" cat",)).holds(reading.text)[drawn.rows].float()) for drawn in draws]
     )
-    assert exact.std() / exact.mean() < 0.5 * chance.std() / chance.mean()  # tokens that the latent has are drawn oftener
+    assert exact.std() / exact.mean() < 0.75 * chance.std() / chance.mean()  # tokens that the latent has are drawn oftener
 
 
 def test_strong_activations_begin_where_one_condition_tells_them_best():

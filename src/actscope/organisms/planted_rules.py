@@ -151,7 +151,8 @@ def planted_rules(
     text = TokenText.of(store, subject)
     draw = torch.Generator().manual_seed(seed)
     causes: list[Predicate | None] = [*rules_of(text, draw), *[None] * outputs] if rules is None else list(rules)
-    tokens = _common(text, draw)[: PROMOTED * len(causes)].view(-1, PROMOTED)
+    common = _common(text, draw)
+    tokens = common[: len(common) // PROMOTED * PROMOTED].view(-1, PROMOTED)
     acts = [cause is None or number % 2 == 1 for number, cause in enumerate(causes)]
     promotes = [tokens[i % len(tokens)] if act else tokens[0, :0] for i, act in enumerate(acts)]
     write, atoms = directions(subject, promotes)
@@ -183,8 +184,8 @@ def activations(
 
 @torch.no_grad()
 def directions(subject: Subject, promotes: Sequence[Int[Tensor, " k"]]) -> tuple[Port, Float[Tensor, "m d"]]:
-    """Where features write, and a unit direction for each that raises the logits of its tokens and of no others more; for one
-    without tokens the direction that the last norm takes away: it does nothing."""
+    """Where features write, and a unit direction for each: the one whose logits, by the direct path, are nearest to 1 at its
+    tokens and 0 at all others; without tokens, the one that the last norm takes away, which does nothing."""
     streams = [site for site in subject.sites if site.kind == "resid_post"]
     weights = {name: value for name, value in subject.weights().items() if value.dim() == 2}
     last = max(streams, key=lambda site: site.layer or 0, default=None)
@@ -197,8 +198,9 @@ def directions(subject: Subject, promotes: Sequence[Int[Tensor, " k"]]) -> tuple
     unembed = unembed if gain is None else unembed * gain.float().cpu()
     unembed = unembed - unembed.mean(0)
     unembed = unembed - unembed.mean(1, keepdim=True)
-    flat = torch.ones(width)
-    atoms = torch.stack([unembed[tokens].sum(0) if len(tokens) else flat for tokens in promotes])
+    wanted = torch.stack([torch.zeros(len(unembed)).index_fill_(0, tokens, 1.0) for tokens in promotes], 1)
+    nearest = torch.linalg.lstsq(unembed, wanted).solution.T
+    atoms = torch.stack([one if len(tokens) else torch.ones(width) for one, tokens in zip(nearest, promotes, strict=True)])
     return Port(last), torch.nn.functional.normalize(atoms, dim=1)
 
 
@@ -226,7 +228,7 @@ def rules_of(text: TokenText, draw: torch.Generator, *, each: int = 4) -> list[P
     found: list[Predicate] = []
     for some in kinds:
         kept = (rule for rule in dict.fromkeys(some) if _LEAST <= float(rule.holds(text).float().mean()) <= _MOST)
-        found += [rule for rule, _ in zip(kept, range(each), strict=False)]
+        found += [rule for _, rule in zip(range(each), kept, strict=False)]
     return found
 
 

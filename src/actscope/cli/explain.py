@@ -42,8 +42,6 @@ def explain(
         json: print one JSON document and nothing else.
         dry_run: say what would be done and do nothing.
     """
-    import inspect
-
     from actscope.cli import _common
     from actscope.core import artifact
     from actscope.core.methods import find
@@ -57,8 +55,7 @@ def explain(
     subject = load(model, device=device, dtype=dtype)
     progress = _common.plain_progress("explain")
     settings = {"latents": latents, "contexts": contexts, "seed": seed, "progress": progress}
-    taken = inspect.signature(explainer).parameters  # type: ignore[arg-type]
-    found = explainer(opened, subject, rows, **{name: value for name, value in settings.items() if name in taken})  # type: ignore[operator]
+    found = explainer(opened, subject, rows, **_taken(explainer, settings))  # type: ignore[operator]
     asked = len(latents) if latents else opened.n_latents
     if out is not None:
         artifact.save(found, out, method=method, dictionary=str(dictionary), store=str(store), asked=asked, seed=seed)
@@ -88,6 +85,14 @@ def _open(dictionary: Path, store: Path) -> tuple:
     if not isinstance(rows, Store):
         raise BadInput(f"{store} holds a {type(rows).__name__}; expected a store, as `actscope capture` makes.")
     return opened, rows
+
+
+def _taken(explainer: object, settings: dict[str, object]) -> dict[str, object]:
+    """Those of the settings that this explainer has."""
+    import inspect
+
+    parameters = inspect.signature(explainer).parameters  # type: ignore[arg-type]
+    return {name: value for name, value in settings.items() if name in parameters}
 
 
 def _as_json(one) -> dict:

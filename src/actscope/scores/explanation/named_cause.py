@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -68,11 +69,25 @@ def named_cause(
     kept = [number for number, (_, told) in enumerate(found) if told >= clear]
     if not kept:
         raise BadInput(f"None of {len(found)} latents tells a label at an F1 of {clear}; explain others, or lower `clear`.")
-    causes = torch.tensor([found[number][0] for number in kept])
-    agree, own = (truth.agree([pick(explanations[number]) for number in kept]) for pick in (_strongest, _rule))
+    rules = [[pick(explanations[number]) for number in kept] for pick in (_strongest, _rule)]
+    judged = _Judged(torch.tensor([found[number][0] for number in kept]), *map(truth.agree, rules))
+    parts = {"truth_f1": sum(found[number][1] for number in kept) / len(kept), "explained": float(len(found))}
+    return _score(truth, judged, same, parts, permutations, draws, seed)
+
+
+class _Judged(NamedTuple):
+    causes: Int[Tensor, " r"]  # numbers of labels
+    agree: Float[Tensor, "r l"]  # F1 of the rules with the labels
+    own: Float[Tensor, "r l"]  # of the rules for all activations
+
+
+def _score(
+    truth: "_Truth", judged: _Judged, same: float, parts: dict[str, float], permutations: int, draws: int, seed: int
+) -> Score:
+    causes, agree, own = judged
     named = truth.named(agree, causes, same)
     draw = torch.Generator().manual_seed(seed)
-    moved = [truth.named(agree[_moved(len(kept), draw)], causes, same).mean() for _ in range(permutations)]
+    moved = [truth.named(agree[_moved(len(causes), draw)], causes, same).mean() for _ in range(permutations)]
     shares = _by_cause(named, causes)
     several = len(shares) > 1
     each = {f"cause:{truth.names[i]}": float(named[causes == i].mean()) for i in causes.unique().tolist()}
@@ -82,16 +97,15 @@ def named_cause(
         value=float(named.mean()),
         unit="share of latents",
         better="higher",
-        n=len(kept),
+        n=len(causes),
         interval=interval(ratios(shares[:, :1], shares[:, 1:], draws=draws, seed=seed)[:, 0]) if several else None,
         control=float(torch.stack(moved).mean()) if several else None,
         parts={
             "own_rule": float(truth.named(own, causes, same).mean()),
             "strict": float(truth.named(agree, causes, 2.0).mean()),
-            "rule_f1": float(agree[torch.arange(len(kept)), causes].mean()),
-            "truth_f1": sum(found[number][1] for number in kept) / len(kept),
+            "rule_f1": float(agree[torch.arange(len(causes)), causes].mean()),
             "causes": float(len(each)),
-            "explained": float(len(found)),
+            **parts,
             **each,
         },
     )

@@ -234,7 +234,7 @@ class Search:
                     worth = before + gain.sum(0)
                     for number in worth.topk(min(self.beam // 2, q)).indices.tolist():
                         order = gain[:, number].argsort(descending=True)[: int((gain[:, number] > 0).sum())]
-                        for size in {1, min(4, len(order)), len(order)} - {0} if first else {len(order)} - {0}:
+                        for size in {min(1, len(order)), min(4, len(order)), len(order)} - {0} if first else {len(order)} - {0}:
                             value = float(before[number] + gain[order[:size], number].sum())
                             part = partial(self._set, kind, back, place, names, order[:size])
                             yield Move(value, cost, (how, kind, back, number, cost, size), number, how, part)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from actscope.core.dictionary import Dictionary
 from actscope.core.errors import BadInput
@@ -85,9 +86,10 @@ def _score(
     truth: "_Truth", judged: _Judged, same: float, parts: dict[str, float], permutations: int, draws: int, seed: int
 ) -> Score:
     causes, agree, own = judged
-    named = truth.named(agree, causes, same)
+    twins, alone = truth.alike(causes, same), functional.one_hot(causes, len(truth.names)).bool()
+    named = _named(agree, twins)
     draw = torch.Generator().manual_seed(seed)
-    moved = [truth.named(agree[_moved(len(causes), draw)], causes, same).mean() for _ in range(permutations)]
+    moved = [_named(agree[_moved(len(causes), draw)], twins).mean() for _ in range(permutations)]
     shares = _by_cause(named, causes)
     several = len(shares) > 1
     each = {f"cause:{truth.names[i]}": float(named[causes == i].mean()) for i in causes.unique().tolist()}
@@ -101,8 +103,8 @@ def _score(
         interval=interval(ratios(shares[:, :1], shares[:, 1:], draws=draws, seed=seed)[:, 0]) if several else None,
         control=float(torch.stack(moved).mean()) if several else None,
         parts={
-            "own_rule": float(truth.named(own, causes, same).mean()),
-            "strict": float(truth.named(agree, causes, 2.0).mean()),
+            "own_rule": float(_named(own, twins).mean()),
+            "strict": float(_named(agree, alone).mean()),
             "rule_f1": float(agree[torch.arange(len(causes)), causes].mean()),
             "causes": float(len(each)),
             **parts,
@@ -146,12 +148,17 @@ class _Truth:
         """F1 of every rule with every label, on report."""
         return _f1s(torch.stack([rule.holds(self.holding.text) for rule in rules]), self.held)
 
-    def named(self, agree: Float[Tensor, "r l"], causes: Int[Tensor, " r"], same: float) -> Float[Tensor, " r"]:
-        """1 where the label of the highest F1 is the cause, or agrees with it at `same` or more on choose."""
-        best = agree.max(1)
-        alike = torch.stack([_f1s(self.known[cause, None], self.known)[0] >= same for cause in causes.tolist()])
-        alike[torch.arange(len(causes)), causes] = True
-        return (alike.gather(1, best.indices[:, None])[:, 0] & (best.values > 0)).double()
+    def alike(self, causes: Int[Tensor, " r"], same: float) -> Bool[Tensor, "r l"]:
+        """Which labels are each cause: itself, and those that agree with it at `same` or more on choose."""
+        twins = _f1s(self.known[causes], self.known) >= same
+        twins[torch.arange(len(causes)), causes] = True
+        return twins
+
+
+def _named(agree: Float[Tensor, "r l"], right: Bool[Tensor, "r l"]) -> Float[Tensor, " r"]:
+    """1 where the label of the highest F1 is a right one."""
+    best = agree.max(1)
+    return (right.gather(1, best.indices[:, None])[:, 0] & (best.values > 0)).double()
 
 
 def _rule(explanation: Explanation) -> Predicate:

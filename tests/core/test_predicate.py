@@ -15,6 +15,7 @@ from actscope.core.predicate import (
     Any,
     Earlier,
     Inside,
+    Like,
     LineBegins,
     Ngram,
     Not,
@@ -109,6 +110,11 @@ def says(rule: Predicate, history, text: TokenText) -> bool:
             return sum(seen in tokens for _, seen in history[-within:]) >= least
         case Inside(_, _, depth):
             return inside(rule, [seen for _, seen in history]) >= depth
+        case Like(examples, least):
+            return any(
+                sum(0.5**back * (back_piece(history, back) == token) for back, token in enumerate(reversed(example))) >= least
+                for example in examples
+            )
         case Not(part):
             return not says(part, history, text)
         case All(parts):
@@ -166,6 +172,11 @@ LEAVES = st.one_of(
     st.just(Inside('"', '"')),
     st.builds(Starts, st.sampled_from(["line", "sentence", "text"])),
     st.builds(LineBegins, st.lists(TOKENS, min_size=1, max_size=3).map(tuple)),
+    st.builds(
+        Like,
+        st.lists(st.lists(TOKENS, min_size=1, max_size=4).map(tuple), min_size=1, max_size=3).map(tuple),
+        st.sampled_from([0.25, 0.5, 1.0, 1.25, 1.5]),
+    ),
 )
 RULES = st.recursive(
     LEAVES,
@@ -227,6 +238,7 @@ def test_sentences_are_plain():
     assert Often(("x", "y"), 2, 4).sentence() == (
         "tokens where 2 or more of the last 4 tokens, this one included, are 'x' or 'y'"
     )
+    assert Like(((" the", " cat"), ("x",)), 1.0).sentence() == "what resembles ' the cat' or 'x'"
     assert Repeated(2).sentence() == "a token that followed the same token earlier in the text"
 
 

@@ -19,7 +19,8 @@ from actscope.core.predicate import (
 from actscope.core.text import TokenText
 from actscope.corpora.texts import texts
 from actscope.explainers._parts.compose import both, either, length, unless
-from actscope.explainers._parts.search import Aim
+from actscope.explainers._parts.search import Aim, Space
+from actscope.explainers._parts.strength import strength, target_active
 from actscope.scores._parts.reading import Reading
 from actscope.stores.capture import capture
 from actscope.subjects.load import load
@@ -71,21 +72,54 @@ def test_hard_contexts_have_the_tokens_of_active_ones_as_often():
     assert share == pytest.approx(0.5, abs=0.1)
 
 
-def test_the_aim_is_a_balanced_accuracy_in_which_false_alarms_may_weigh_more():
+def test_the_aim_is_f_beta_at_the_frequency_of_the_text():
     reading = read(Repeated(), documents=100)
-    drawn = reading.contexts(0, most=300, seed=0)
-    everywhere = torch.ones(len(reading.text), dtype=torch.bool)
-    for hard in (0.0, 0.25, 1.0):
-        for alarm in (1.0, 3.0):
-            aim = Aim(hard, alarm)
-            assert aim.worth(Repeated().holds(reading.text), drawn) == pytest.approx(1.0, abs=1e-5)
-            assert aim.worth(~everywhere, drawn) == 0.5
-            assert aim.worth(everywhere, drawn) == pytest.approx(0.5 - (1 - hard) * (alarm - 1) / 2, abs=1e-5)
+    target = target_active(reading, 0, 0.0)
     token = TokenIn((" the",))
-    held = token.holds(reading.text)
-    recall, false = held[drawn.active].float().mean(), held[drawn.random].float().mean()
-    assert Aim(0.0, 3.0).worth(held, drawn) == pytest.approx(float(0.5 + recall / 2 - 3 * false / 2), abs=1e-5)
+    held, active = token.holds(reading.text), torch.zeros(len(reading.text), dtype=torch.bool)
+    active[reading.active(0)[0]] = True
+    recall, precision = float((held & active).sum() / active.sum()), float((held & active).sum() / held.sum())
+    for beta in (0.5, 1.0, 3.0):
+        aim = Aim(beta)
+        assert aim.worth(Repeated().holds(reading.text), target) == pytest.approx(1.0)
+        assert aim.worth(torch.zeros_like(held), target) == 0.0
+        expected = (1 + beta**2) * precision * recall / (beta**2 * precision + recall)
+        assert aim.worth(held, target) == pytest.approx(expected, abs=1e-6)
     assert Aim(part=0.01, token=0.002).price(both(token, TokenIn((" a", "ed"), 1))) == pytest.approx(0.026)
+
+
+def test_rows_drawn_count_false_alarms_at_the_frequency_of_the_text():
+    reading = read(All((TokenIn((" the", " a")), Not(Repeated()))), documents=600)
+    space, target = Space.of(reading.text), target_active(reading, 0, 0.0)
+    draws = [space.draw(target, most=200, seed=seed) for seed in range(40)]
+    assert all(len(drawn.rows) < len(reading.text) / 10 for drawn in draws)
+    for rule in (TokenIn((" the",)), TokenIn((" cat",)), Repeated()):
+        held = rule.holds(reading.text)
+        alarms = float((held & target.silent).sum()) / len(target.active)
+        found = torch.tensor([float(drawn.weight[1] @ held[drawn.rows].float()) for drawn in draws])
+        assert found.mean() == pytest.approx(alarms, rel=0.1)
+    exact = torch.tensor(
+        [float(drawn.weight[1] @ TokenIn((" the",)).holds(reading.text)[drawn.rows].float()) for drawn in draws]
+    )
+    chance = torch.tensor(
+        [float(drawn.weight[1] @ TokenIn((" cat",)).holds(reading.text)[drawn.rows].float()) for drawn in draws]
+    )
+    assert exact.std() / exact.mean() < 0.75 * chance.std() / chance.mean()  # tokens that the latent has are drawn oftener
+
+
+def test_strong_activations_begin_where_one_condition_tells_them_best():
+    dictionary, subject, store = planted([Any((TokenIn((" the",)), TokenIn((" w1", " cat", " Anna"), 2)))], documents=300)
+    faint = ~TokenIn((" the",)).holds(TokenText.of(store, subject))
+    store.features[faint] *= 0.05
+    reading = Reading.of(dictionary, store, TokenText.of(store, subject))
+    space = Space.of(reading.text)
+    target = target_active(reading, 0, 0.0)
+    drawn = space.draw(target, most=1000, seed=0)
+    level = strength(space, drawn, target, reading, 0, Aim(1.0))
+    assert 0.055 <= level <= 0.15 * 1.1  # above all that is faint, below all that is strong
+    store.features[faint] *= 20
+    level = strength(space, drawn, target, Reading.of(dictionary, store, reading.text), 0, Aim(1.0))
+    assert level == 0.0
 
 
 def test_no_documents_are_refused():

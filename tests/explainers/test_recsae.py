@@ -60,7 +60,7 @@ def test_confidence_is_measured_on_sequences_that_took_no_part():
     whole = recsae(dictionary, subject, store)[0]
     report = set(split_documents(store, 3)[2])
     rows = torch.isin(store.text[1][:, 0], torch.tensor(sorted(report)))
-    store._vectors[rows] = store._vectors[rows].roll(17, 0)
+    store.features[rows] = store.features[rows].roll(17, 0)
     broken = recsae(dictionary, subject, store)[0]
     assert broken.rule == whole.rule and whole.score("confidence").value > 0.95
     assert broken.score("confidence").value < 0.5  # nothing of report reached the rule

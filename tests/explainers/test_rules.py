@@ -22,6 +22,7 @@ from actscope.core.predicate import (
     TokenSpelt,
 )
 from actscope.core.store import split_documents
+from actscope.core.text import TokenText
 from actscope.explainers.rules import rules
 
 FIVE = (" cat", " dog", " runs", " Anna", " Ben")
@@ -110,7 +111,7 @@ def test_the_report_documents_decide_nothing():
     first = rules(dictionary, subject, store)
     report = torch.isin(store.text[1][:, 0], torch.tensor(split_documents(store, 3, seed=0)[2]))
     generator = torch.Generator().manual_seed(5)
-    store._vectors[report] = (torch.rand(int(report.sum()), 2, generator=generator) < 0.1).float()
+    store.features[report] = (torch.rand(int(report.sum()), 2, generator=generator) < 0.1).float()
     second = rules(dictionary, subject, store)
     assert [one.rule for one in first] == [one.rule for one in second]
     assert min(one.score("detection").value for one in first) > 0.99
@@ -142,3 +143,26 @@ def test_it_stops_when_asked(monkeypatch):
     monkeypatch.setattr(module, "stop_requested", lambda: True)
     with pytest.raises(Interrupted, match="0 of 1"):
         rules(*planted([TokenIn((" the",))], documents=60, length=80), contexts=20)
+
+
+def test_what_a_latent_fires_on_most_strongly_is_said_apart():
+    faint, strong = TokenIn((" cat", " dog", " the", " a", " of", " and")), TokenIn((" Anna",))
+    dictionary, subject, store = planted([Any((faint, strong)), TokenIn((" Ben", " Carla"))], documents=300, length=80)
+    store.features[~strong.holds(TokenText.of(store, subject)), 0] *= 0.08
+    first, second = sorted(rules(dictionary, subject, store), key=lambda one: one.latent)
+    assert first.rule is not None and first.score("detection").value > 0.9, "all activations are told by the rule"
+    told = first.evidence["strongest"]
+    assert told["rule"] == strong and told["recall"] > 0.9 and told["precision"] > 0.9
+    assert first.text.endswith("; most strongly on the token ' Anna'")
+    assert "strongest" not in second.evidence and "most strongly" not in second.text
+
+
+def test_a_higher_beta_gives_up_precision_for_recall():
+    """A latent that fires on half of the places of each of ten words, and on all of one."""
+    words = tuple(f" w{i}" for i in range(10))
+    made = planted([Any((TokenIn((" Anna",)), TokenIn(words)))], documents=400, length=80)
+    text = TokenText.of(made[2], made[1])
+    silent = TokenIn(words).holds(text) & (torch.rand(len(text), generator=torch.Generator().manual_seed(1)) < 0.8)
+    made[2].features[silent] = 0.0
+    narrow, wide = (rules(*made, beta=beta)[0].score("detection").parts for beta in (0.5, 4.0))
+    assert narrow["precision"] > wide["precision"] + 0.2 and wide["recall"] > narrow["recall"] + 0.2

@@ -51,8 +51,12 @@ class Run:
                 f"{self.method} asks nobody; leave out the flags of a language model, or give --method language_model."
             )
         given = {**_flags.settings(explainer, self.method, own, _NOT_FLAGS), "latents": latents, "seed": self.seed}
+        takes = inspect.signature(explainer).parameters
+        if contexts is not None and "contexts" not in takes:
+            raise UsageError(f"{self.method} needs no contexts; leave --contexts out.")
         if contexts is not None:
             given["contexts"] = contexts
+        given = {name: value for name, value in given.items() if name in takes}
         asked = len(latents) if latents else learned.n_latents
         work = f"{asked} latents on {len(rows):,} tokens by {self.method}"
         if self.dry_run and not asks:
@@ -104,41 +108,45 @@ class Run:
             _common.console().print(f"Asked so far: {ledger.spent}. Answers: {verdicts}.", soft_wrap=True, markup=False)
 
 
-def _detection(one: Explanation) -> Score | None:
-    return next((score for score in one.scores if score.name == "detection"), None)
+_MEANT = {
+    "detection": "detection: balanced accuracy on documents that took no part in finding the words. same token: the same "
+    "against silent places with the same token. control: under permuted labels.",
+    "direct_path": "direct path: correlation of what the weights say with what steering does to the next token. control: with "
+    "what the weights of other latents say.",
+}
+
+
+def _score(one: Explanation) -> Score | None:
+    """What an explanation is shown with: detection, or else what it was judged by first."""
+    found = {score.name: score for score in reversed(one.scores)}
+    return found.get("detection") or (one.scores[0] if one.scores else None)
 
 
 def _as_json(one: Explanation) -> dict:
-    score = _detection(one)
-    judged = {} if score is None else {"parts": dict(score.parts)}
-    return {
-        "latent": one.latent,
-        "meaning": one.text,
-        "detection": score and score.value,
-        "interval": score and score.interval,
-        "detection_shuffled": score and score.control,
-        **judged,
-        "tried": one.evidence["tried"],
-    }
+    found: dict[str, object] = {"latent": one.latent, "meaning": one.text}
+    if (score := _score(one)) is not None:
+        found |= {score.name: score.value, "interval": score.interval, f"{score.name}_shuffled": score.control}
+        found["parts"] = dict(score.parts)
+    return found | {name: one.evidence[name] for name in ("tried", "promotes", "suppresses") if name in one.evidence}
 
 
 def _print(shown: Sequence[Explanation], explained: int, asked: int, out: Path | None) -> None:
+    scores = [_score(one) for one in shown]
+    judged = next((score.name for score in scores if score is not None), "detection")
+    says = "fires on" if judged == "detection" else "what it does"
     table = Table(box=None, pad_edge=False)
-    for heading in ("latent", "fires on", "detection", "same token", "shuffled"):
-        table.add_column(heading, justify="left" if heading == "fires on" else "right", no_wrap=heading != "fires on")
-    for one in shown:
-        score = _detection(one)
-        figures = ["-"] * 3
-        if score is not None:
-            hard = f"{score.parts['hard']:.2f}" if "hard" in score.parts else "-"
-            figures = [f"{score.value:.2f}", hard, f"{score.control:.2f}"]
-        table.add_row(str(one.latent), escape(one.text.removeprefix("fires on ")), *figures)
+    for heading in ("latent", says, judged.replace("_", " "), "same token", "control"):
+        table.add_column(heading, justify="left" if heading == says else "right", no_wrap=heading != says)
+    for one, score in zip(shown, scores, strict=True):
+        hard = score and score.parts.get("hard")
+        figures = [score and score.value, hard, score and score.control]
+        cells = ["-" if figure is None else f"{figure:.2f}" for figure in figures]
+        table.add_row(str(one.latent), escape(one.text.removeprefix("fires on ")), *cells)
     console = _common.console()
     console.print(table)
     console.print(
         f"{explained} of {asked} latents explained, {len(shown)} shown; the others had too few contexts in a part of the "
-        "documents, or no answer that is a label. detection: balanced accuracy on documents that took no part in finding the "
-        "words. same token: the same against silent places with the same token. shuffled: under permuted labels.",
+        f"documents, or no answer that is a label. {_MEANT.get(judged, '')}",
         style="dim",
     )
     if out is not None and shown:

@@ -16,7 +16,7 @@ from actscope.core.codes import Codes
 from actscope.core.dictionary import Dictionary
 from actscope.core.explanation import Explanation
 from actscope.core.labels import Labels
-from actscope.core.lens import logit_effects
+from actscope.core.lens import lens
 from actscope.core.score import Score
 from actscope.core.store import Store
 from actscope.core.subject import Subject
@@ -58,12 +58,14 @@ def features(
 ) -> tuple[Feature, ...]:
     """One Feature for each explanation, which holds the scores "detection", "ablate" and "steer"."""
     latents = [explanation.latent for explanation in explained]
-    lens = logit_effects(dictionary, subject, latents)
+    seen_through = lens(subject, dictionary.atoms[dictionary.write][torch.tensor(latents)])
     generator = torch.Generator().manual_seed(seed)
     found = []
     for number, explanation in enumerate(explained):
         values = seen.codes.column(explanation.latent)
-        found.append(_feature(explanation, values, seen, _extremes(lens[number], subject), _examples(values, seen, generator)))
+        found.append(
+            _feature(explanation, values, seen, _extremes(seen_through[number], subject), _examples(values, seen, generator))
+        )
     return tuple(found)
 
 
@@ -168,11 +170,11 @@ def _shown(row: int, values: Float[Tensor, " n"], seen: Seen) -> Shown:
     return Shown(seen.names[document], position, tuple(tokens[:here]), piece, activation, tuple(tokens[here + 1 :]))
 
 
-def _extremes(lens: Float[Tensor, " vocab"], subject: Subject, k: int = 6) -> tuple[tuple[Weighted, ...], ...]:
+def _extremes(change: Float[Tensor, " vocab"], subject: Subject, k: int = 6) -> tuple[tuple[Weighted, ...], ...]:
     """The tokens raised and lowered most."""
     both = []
     for largest in (True, False):
-        value, token = lens.topk(min(k, len(lens)), largest=largest)
+        value, token = change.topk(min(k, len(change)), largest=largest)
         pieces = subject.pieces(token.tolist())
         both.append(tuple((piece, round(v, 4)) for piece, v in zip(pieces, value.tolist(), strict=True)))
     return tuple(both)

@@ -50,7 +50,6 @@ _DEFINITIONS = {
     "dead_share": "share of latents that never fire on these documents",
     "cross_entropy": "share of the next-token loss at stake here that survives when the dictionary's output is put in place",
 }
-_PART, _TOKEN = 0.02, 0.003  # what a rule pays: a page wants short ones
 STAGES = (
     "load the model",
     "read activations",
@@ -138,9 +137,7 @@ def run(job: Job, stages: Stages) -> Report:
     splits = split_documents(held, 3, seed=job.seed)
     with stages.stage("explain latents") as progress:
         latents = _candidates(learned, held, job)
-        explained = rules(
-            learned, subject, held, latents=latents, part_price=_PART, token_price=_TOKEN, seed=job.seed, progress=progress
-        )
+        explained = rules(learned, subject, held, latents=latents, seed=job.seed, progress=progress)
     with stages.stage("intervene") as progress:
         caused = effect(
             _chosen(explained, job.features), learned, subject, held, select=splits[1], report=splits[2],

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from actscope.core.text import TokenText, shifted
@@ -308,6 +308,28 @@ class Inside:
 
     def clause(self) -> str:
         return self.sentence().replace("tokens", "the token is", 1)
+
+
+@dataclass(frozen=True)
+class Like:
+    """The tokens that end here resemble one of `examples` (each in reading order): the same tokens at the same places count
+    1, 1/2, 1/4... from the last one back, and come to `least` or more."""
+
+    examples: tuple[tuple[str, ...], ...]
+    least: float
+
+    def holds(self, text: TokenText) -> Bool[Tensor, " n"]:
+        return self.alike(text) >= self.least
+
+    def alike(self, text: TokenText) -> Float[Tensor, " n"]:
+        """How much each place resembles the example nearest to it: 0 to 2."""
+        return torch.stack([text.alike(example) for example in self.examples]).amax(0)
+
+    def sentence(self) -> str:
+        return f"what {self.clause().removeprefix('the text so far ')}"
+
+    def clause(self) -> str:
+        return f"the text so far resembles {named(tuple(map(''.join, self.examples)))}"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from actscope.core.store import Store
@@ -110,6 +110,18 @@ class TokenText:
             near = (self.row - back >= self.start) & (self.where[:, 1] - self.where[:, 1].roll(back) == back)
             self._cache[name] = near if back else torch.ones_like(near)
         return self._cache[name]
+
+    def alike(self, example: tuple[str, ...]) -> Float[Tensor, " n"]:
+        """How far the tokens that end at each row are those of `example`: the last one counts 1, the one before it 1/2, then
+        1/4 and so on; of places in another sequence or without a row nothing counts."""
+        found = torch.zeros(len(self.ids))
+        for back, token in enumerate(reversed(example)):
+            if ("same", back) not in self._cache:  # ids of one text count as the first of them
+                first = self.by_piece("first", lambda piece: self._ids_of[piece][0])[self.ids]
+                self._cache["same", back] = torch.where(self.reaches(back), first.roll(back), -1)
+            if token in self._ids_of:
+                found += 0.5**back * (self._cache["same", back] == self._ids_of[token][0])
+        return found
 
     def before(self, counts: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
         """The sum of `counts` over the earlier rows of the sequence."""

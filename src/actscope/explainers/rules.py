@@ -5,31 +5,30 @@ spirit of decision lists and of neuron explanation by compositional concepts (ar
 text that is general: token sets, neighbours, spelling, layout, place, repetition, delimiters, earlier words.
 
 1. The documents are split in three by a hash of their ids (`split_documents(store, 3, seed=seed)`): propose, select, report.
-2. On propose, for each latent: draw active, random inactive and hard inactive contexts (same token, silent); a beam
-   search over "and", "and not", "or" of candidate rules maximises balanced accuracy, false alarms weighing more than
-   misses, less a price for length.
-3. On select, fresh contexts decide among the best of each length.
-4. On report, the rule chosen is judged once, by detection with its control.
+2. On propose, for each latent: a beam search over "and", "and not", "or" of candidate rules for the highest F-beta at the
+   frequency of the text, less a price for every part and every token listed, so that of two rules that tell as well the one
+   that is shorter to say is taken (minimum description length, with prices set for readers and not in bits).
+3. On select, other documents decide among the best of each length.
+4. A sparse latent often fires strongly on one thing and faintly on many. Where one condition tells the activations above some
+   share of the peak best of all, the same search on those alone says what the latent fires on most strongly.
+5. On report, the rule chosen is judged once, by detection with its control.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-import torch
-
 from actscope.core.dictionary import Dictionary
-from actscope.core.errors import BadInput, Interrupted
+from actscope.core.errors import Interrupted
 from actscope.core.explanation import Explanation
 from actscope.core.predicate import Predicate
 from actscope.core.progress import Progress, quiet, stop_requested
-from actscope.core.score import Score
-from actscope.core.store import Store, split_documents
+from actscope.core.store import Store
 from actscope.core.subject import Subject
-from actscope.core.text import TokenText
 from actscope.explainers._parts.evidence import evidence
-from actscope.explainers._parts.search import Aim, Search, Space, one_thread
-from actscope.scores._parts.reading import Contexts, Reading, check_subject
-from actscope.scores.explanation.detection import detection
+from actscope.explainers._parts.search import Aim, Search, Space, Target, one_thread
+from actscope.explainers._parts.splits import Splits
+from actscope.explainers._parts.strength import strength, target_above, target_active
+from actscope.scores._parts.reading import Reading
 
 __all__ = ["rules"]
 
@@ -44,11 +43,10 @@ def rules(
     contexts: int = 200,
     most: int = 1000,
     above: float = 0.0,
-    hard: float = 0.25,
-    alarm: float = 6.0,
+    beta: float = 2.5,
     leaves: int = 3,
     beam: int = 6,
-    part_price: float = 0.01,
+    part_price: float = 0.02,
     token_price: float = 0.003,
     seed: int = 0,
     progress: Progress = quiet,
@@ -57,105 +55,96 @@ def rules(
 
     latents: which to explain (None: all). documents: which to use, best those the dictionary was not trained on (None:
     all of the store); each latent needs `contexts` active and inactive contexts in each of the three splits, else it is
-    left out and only counted. most: contexts drawn of each kind and split. above: a context is active when the value is
-    above this share of the latent's largest; 0, the default, counts every activation, weak ones too.
-    The search maximises recall less `alarm` times the false alarms at random tokens: with alarm=1 that is the balanced
-    accuracy that is reported, which lets a rule for a rare latent fire five times as often as the latent; higher gives
-    narrower rules that are more often right and are still reported by balanced accuracy. hard: the share of the inactive
-    side that hard contexts have. leaves: the most parts a rule has. part_price, token_price: balanced accuracy that one
-    more part, one more token listed, must gain.
+    left out and only counted. most: active rows drawn, with about three times as many silent ones; contexts of each kind
+    judged. above: a context is active when the value is above this share of the latent's largest; 0, the default, counts
+    every activation, weak ones too.
+    beta: how much more recall counts than precision; at 1 they count alike, at a high value the search finds what balanced
+    accuracy asks for, rules that name nearly all activations and may fire several times as often as the latent. leaves: the
+    most parts a rule has. part_price, token_price: the F-beta that one more part, one more token listed, must gain.
 
     evidence: "tried" (latents asked for, latents explained, candidates scored for this latent, how many were compared on
-    select), "select" (what the search maximises, measured on select), "splits" (documents, rows and active contexts of
-    each), "density", "peak", "top_tokens", "examples" ([document, position, value] of top, quantile and random active
-    contexts and of places where the rule holds and the latent is silent; all from report). scores: detection.
+    select), "select" (F-beta on select), "splits" (documents, rows and active contexts of each), "density", "peak",
+    "top_tokens", "examples" ([document, position, value] of top, quantile and random active contexts and of places where
+    the rule holds and the latent is silent; all from report), and where the strong activations are told better by a rule of
+    their own "strongest": "rule", "above" (the value), and on report "active" (rows), "recall", "precision" (any other row
+    is a false alarm). scores: detection.
 
     Raises WrongSubject where dictionary, subject and store do not belong together; BadInput for latents out of range or
     when a split has no document.
     """
-    check_subject(dictionary, subject, store)
-    wanted = _wanted(dictionary, latents)
-    work = _Work(dictionary, subject, store, documents, seed, contexts, most, above)
-    alive = [latent for latent in wanted if work.enough[latent]]
-    aim, space = Aim(hard, alarm, part_price, token_price), Space.of(work.propose.text)
+    work = Splits.of(dictionary, subject, store, documents, latents, contexts=contexts, most=most, above=above, seed=seed)
+    finder = _Finder(work, Aim(beta, part_price, token_price), leaves, beam)
     found = []
     with one_thread():
-        for number, latent in enumerate(alive):
+        for number, latent in enumerate(work.alive):
             if stop_requested():
-                raise Interrupted(f"Stopped after {number} of {len(alive)} latents; nothing was saved: run it again.")
-            progress(number, len(alive), "latents explained")
-            search = Search.over(space, work.contexts(work.propose, latent, 1), aim=aim, beam=beam)
-            proposals = [one.rule for one in search.run(leaves, keep=4) if one.rule is not None]
-            rule, score = _select(proposals, work.select, work.contexts(work.select, latent, 2), aim)
-            tried = {"asked": len(wanted), "explained": len(alive), "candidates": search.tried, "compared": len(proposals)}
-            found.append(work.explained(latent, rule, tried=tried, select=score))
-        progress(len(alive), len(alive), "latents explained")
+                raise Interrupted(f"Stopped after {number} of {len(work.alive)} latents; nothing was saved: run it again.")
+            progress(number, len(work.alive), "latents explained")
+            found.append(finder.explained(latent))
+        progress(len(work.alive), len(work.alive), "latents explained")
         judged = work.judged(found)
     found = [replace(one, scores=(judged[one.latent],)) for one in found if one.latent in judged]
     return sorted(found, key=lambda one: -float(one.evidence["select"]))  # type: ignore[arg-type]
 
 
-def _wanted(dictionary: Dictionary, latents: Sequence[int] | None) -> list[int]:
-    wanted = list(range(dictionary.n_latents)) if latents is None else list(latents)
-    if wanted and not 0 <= min(wanted) <= max(wanted) < dictionary.n_latents:
-        raise BadInput(f"Latents {min(wanted)} to {max(wanted)} asked for; the dictionary has 0 to {dictionary.n_latents - 1}.")
-    return wanted
+class _Finder:
+    """Steps 2 to 4 for one latent after another."""
 
+    def __init__(self, work: Splits, aim: Aim, leaves: int, beam: int):
+        self.work, self.aim, self.leaves, self.beam = work, aim, leaves, beam
+        self.exact = replace(aim, beta=1.0)  # the strong activations are few, and nothing else is to be named with them
+        self.space = Space.of(work.propose.text)
 
-class _Work:
-    """The three splits, encoded."""
+    def explained(self, latent: int) -> Explanation:
+        work = self.work
+        target = target_active(work.propose, latent, work.above)
+        drawn = self._drawn(target, latent)
+        search = Search(self.space, drawn, self.aim, self.beam)
+        proposals = [one.rule for one in search.run(self.leaves, keep=3) if one.rule is not None]
+        rule, score = _select(proposals, work.select, target_active(work.select, latent, work.above), self.aim)
+        kept = {
+            "tried": {
+                "asked": len(work.wanted),
+                "explained": len(work.alive),
+                "candidates": search.tried,
+                "compared": len(proposals),
+            },
+            "select": score,
+            "splits": work.sizes(latent),
+            **evidence(latent, rule, work.report, work.seed),
+        }
+        text = f"fires on {rule.sentence()}"
+        level = strength(self.space, drawn, target, work.propose, latent, self.exact)
+        if level > 0 and (strong := self._strongest(latent, level, rule)) is not None:
+            text += f"; most strongly on {strong.sentence()}"
+            kept["strongest"] = {"rule": strong, "above": level, **self._told(strong, latent, level)}
+        return Explanation(latent, text, "rules", rule, kept)
 
-    def __init__(
-        self,
-        dictionary: Dictionary,
-        subject: Subject,
-        store: Store,
-        documents: Iterable[int] | None,
-        seed: int,
-        contexts: int,
-        most: int,
-        above: float,
-    ):
-        allowed = set(store.documents) if documents is None else set(documents)
-        splits = [[number for number in part if number in allowed] for part in split_documents(store, 3, seed=seed)]
-        if not all(splits):
-            raise BadInput(
-                f"{len(allowed)} documents given, split {' + '.join(str(len(part)) for part in splits)}; propose, select and "
-                "report each need some. Capture more documents, or cut the text into smaller ones."
-            )
-        text = TokenText.of(store, subject)
-        self.propose, self.select, self.report = (Reading.of(dictionary, store, text, part) for part in splits)
-        self.readings = {"propose": self.propose, "select": self.select, "report": self.report}
-        self.dictionary, self.subject, self.store = dictionary, subject, store
-        self.least, self.most, self.above, self.seed = contexts, most, above, seed
-        self.enough = torch.ones(dictionary.n_latents, dtype=torch.bool)
-        for reading in self.readings.values():
-            self.enough &= (reading.counts >= contexts) & (reading.counts <= len(reading.text) - contexts)
+    def _drawn(self, target: Target, latent: int):
+        return self.space.draw(target, most=self.work.most, seed=self.work.seed * 1_000_003 + latent)
 
-    def contexts(self, reading: Reading, latent: int, turn: int) -> Contexts:
-        return reading.contexts(latent, most=self.most, above=self.above, seed=self.seed + turn)
+    def _strongest(self, latent: int, level: float, rule: Predicate) -> Predicate | None:
+        """The rule for the activations above `level`; None where `rule` tells them as well."""
+        drawn = self._drawn(target_above(self.work.propose, latent, level), latent)
+        found = Search(self.space, drawn, self.exact, self.beam).run(2, keep=2)
+        proposals = [rule, *(one.rule for one in found if one.rule is not None)]
+        target = target_above(self.work.select, latent, level)
+        strong, _ = _select(proposals, self.work.select, target, self.exact)
+        return None if strong == rule or not len(target.active) else strong
 
-    def explained(self, latent: int, rule: Predicate, **found: object) -> Explanation:
-        kept = {**found, "splits": self.sizes(latent), **evidence(latent, rule, self.report, self.seed)}
-        return Explanation(latent, f"fires on {rule.sentence()}", "rules", rule, kept)
-
-    def judged(self, found: list[Explanation]) -> Mapping[int, Score]:
-        drawn = {"contexts": self.least, "most": self.most, "above": self.above, "seed": self.seed + 3}
-        return detection(found, self.dictionary, self.subject, self.store, reading=self.report, **drawn)
-
-    def sizes(self, latent: int) -> dict[str, dict[str, int]]:
+    def _told(self, rule: Predicate, latent: int, level: float) -> dict[str, float]:
+        """How well a rule tells the activations above `level` on report."""
+        strong, says = target_above(self.work.report, latent, level).active, rule.holds(self.work.report.text)
+        hits = int(says[strong].sum())
         return {
-            name: {
-                "documents": int(reading.document.max()) + 1,
-                "rows": len(reading.text),
-                "active": int(reading.counts[latent]),
-            }
-            for name, reading in self.readings.items()
+            "active": len(strong),
+            "recall": hits / max(1, len(strong)),
+            "precision": hits / max(1, int(says.sum())),
         }
 
 
-def _select(proposals: list[Predicate], reading: Reading, drawn: Contexts, aim: Aim) -> tuple[Predicate, float]:
+def _select(proposals: Sequence[Predicate], reading: Reading, target: Target, aim: Aim) -> tuple[Predicate, float]:
     """The proposal worth most on other documents, less its price, and its worth there."""
-    worths = [aim.worth(rule.holds(reading.text), drawn) for rule in proposals]
+    worths = [aim.worth(rule.holds(reading.text), target) for rule in proposals]
     best = max(range(len(proposals)), key=lambda number: worths[number] - aim.price(proposals[number]))
     return proposals[best], worths[best]

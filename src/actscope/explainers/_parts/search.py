@@ -1,16 +1,22 @@
-"""A greedy beam search for the rule that best tells one latent's active contexts from its inactive ones.
+"""A beam search for the rule that best tells where one latent fires, at the frequency of the text.
 
-Every context carries a signed weight: active ones share +1/2, inactive ones -1/2. The balanced accuracy of a rule is then
-1/2 + the sum of the weights where it holds, which is linear: one matrix product scores "and", "and not" and "or" with
-every candidate, and the best set of tokens is simply those whose weights sum above the price of naming them. A false alarm
-may weigh more than a miss (`Aim`); it stays linear.
-Letters: s contexts, p candidates, q rules in the beam, v tokens.
+What is maximised is F-beta, less the price of saying the rule. F-beta is not linear, but where a false alarm costs a fixed
+number of hits everything is: one matrix product scores "and", "and not" and "or" with every candidate, and the best set of
+tokens is simply those that are each worth more than the price of naming them. The cost at which the linear problem has the
+rule of the highest F-beta depends on how clear the latent is (F / (1 + beta^2), Lipton et al. 2014, arXiv:1402.1892). So the
+beam keeps the best at each of several costs, and F-beta decides among all that were found.
+
+Rows that are not to be hit are drawn the oftener, the likelier a rule about their tokens holds there, and weigh the less: false
+alarms count at the frequency of the text, from few rows.
+
+Letters: s rows drawn, p candidates, q rules in the beam, v tokens, 2 hits and false alarms.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -20,60 +26,76 @@ from actscope.core.predicate import Earlier, LineBegins, Predicate, TokenIn
 from actscope.core.text import TokenText
 from actscope.explainers._parts.candidates import candidates, fields, table
 from actscope.explainers._parts.compose import both, either, length, unless
-from actscope.scores._parts.reading import Contexts
 
 WINDOW = 8  # tokens back in which words of the latent's own contexts are looked for
+COSTS = (0.02, 0.08, 0.3)  # of a false alarm, in hits
 
 
 @dataclass(frozen=True)
 class Aim:
-    """What the search maximises: 1/2 + (recall - (1 - hard) * alarm * false alarms at random tokens - hard * false alarms
-    at tokens that active contexts have) / 2, less the price of the rule's length. With hard=0 and alarm=1 that is the
-    balanced accuracy."""
+    """What the search maximises: F-beta at the frequency of the text, less the price of the rule's length."""
 
-    hard: float = 0.25
-    alarm: float = 1.0
-    part: float = 0.01
-    token: float = 0.001
+    beta: float = 2.0
+    part: float = 0.02
+    token: float = 0.003
 
     def price(self, rule: Predicate) -> float:
         parts, tokens = length(rule)
         return self.part * parts + self.token * tokens
 
-    def weights(self, drawn: Contexts) -> Float[Tensor, " s"]:
-        """Signed weights of active, random and hard contexts, in this order. Fewer than a tenth as many hard ones as
-        random ones weigh nothing."""
-        hard = self.hard if 10 * len(drawn.hard) >= len(drawn.random) else 0.0
-        sides = ((drawn.active, 0.5), (drawn.random, -0.5 * (1 - hard) * self.alarm), (drawn.hard, -0.5 * hard))
-        return torch.cat([torch.full((len(rows),), share / max(1, len(rows))) for rows, share in sides])
+    def f(self, hits, alarms):
+        """F-beta of recall and of false alarms an activation: (1 + b^2) TP / (TP + FP + b^2 A) where all is divided by A.
+        Elementwise."""
+        squared = self.beta**2
+        return (1 + squared) * hits / (hits + alarms + squared)
 
-    def worth(self, holds: Bool[Tensor, " n"], drawn: Contexts) -> float:
-        """What is maximised, before the price, for a rule on any contexts."""
-        return 0.5 + float(holds[drawn.rows].float() @ self.weights(drawn))
+    def worth(self, holds: Bool[Tensor, " n"], target: "Target") -> float:
+        """F-beta of a rule over all rows, before the price."""
+        size = max(1, len(target.active))
+        return float(self.f(int(holds[target.active].sum()) / size, int((holds & target.silent).sum()) / size))
 
 
-@dataclass(frozen=True)
-class Found:
-    """A rule with where it holds among the contexts, and its balanced accuracy there less its price."""
+class Target(NamedTuple):
+    """Rows a rule is to hold at, and rows it is not to; the others count for nothing."""
+
+    active: Int[Tensor, " a"]
+    silent: Bool[Tensor, " n"]
+
+
+class Drawn(NamedTuple):
+    """Rows of a target, and what each counts for: as a hit, as a false alarm; both in shares of the target's active rows."""
+
+    rows: Int[Tensor, " s"]
+    weight: Float[Tensor, "2 s"]
+
+
+class Found(NamedTuple):
+    """A rule, where it holds among the rows drawn, its recall, its false alarms an activation, and its price."""
 
     rule: Predicate | None
     mask: Float[Tensor, " s"]
-    worth: float
+    hits: float
+    alarms: float
+    price: float
+
+    def worth(self, cost: float) -> float:
+        return self.hits - cost * self.alarms - self.price
 
 
-@dataclass(frozen=True)
-class Move:
-    """A rule of the beam joined with one more part, scored but not yet built."""
+class Move(NamedTuple):
+    """A rule of the beam to be joined with one more part: scored but not yet built."""
 
-    worth: float  # with the price of both, which joining can only lower
+    worth: float  # at this cost, with the price of both, which joining can only lower
+    cost: float
+    name: object
     number: int  # in the beam
     how: str  # "and", "not", "or"
-    part: Callable[[], tuple[Predicate, Tensor]]  # the part, and where it holds among the contexts
+    part: Callable[[], tuple[Predicate, Tensor]]  # the part, and where it holds among the rows drawn
 
 
 @dataclass(frozen=True)
 class Space:
-    """All that can be said of one reading's text: candidates with where they hold, and fields with their tokens."""
+    """All that can be said of one text: candidates with where they hold, and fields with their tokens."""
 
     text: TokenText
     rules: list[Predicate]
@@ -89,94 +111,133 @@ class Space:
         lengths = torch.tensor([length(rule) for rule in rules], dtype=torch.float)
         return Space(text, rules, table(rules, text), lengths, fields(text), window)
 
+    def draw(self, target: Target, *, most: int, seed: int) -> Drawn:
+        """Up to `most` active rows, and about as many silent ones at random and twice as many where a token that active
+        rows have, or have before them, makes a false alarm likely; each weighs one over its chance of being drawn."""
+        generator = torch.Generator().manual_seed(seed)
+        size, suspect = len(self.text.vocabulary) + 1, torch.zeros(len(self.text))
+        for _, _, ids in self.fields:
+            share = torch.bincount(ids[target.active] + 1, minlength=size) / torch.bincount(ids + 1, minlength=size).clamp(
+                min=1
+            )
+            suspect = torch.maximum(suspect, share[ids + 1])
+        suspect = suspect * target.silent
+        chance = most / target.silent.sum().clamp(min=1) + 2 * most * suspect / suspect.sum().clamp(min=1e-9)
+        chance = chance.clamp(max=1) * target.silent
+        silent = (torch.rand(len(chance), generator=generator) < chance).nonzero()[:, 0]
+        active = target.active[torch.randperm(len(target.active), generator=generator)[:most]]
+        rows, kept = torch.cat([active, silent]), len(active)
+        weight = torch.zeros(2, len(rows))
+        weight[0, :kept] = 1 / max(1, kept)
+        weight[1, kept:] = 1 / chance[silent] / max(1, len(target.active))
+        return Drawn(rows, weight)
+
 
 @dataclass
 class Search:
-    """One latent's search. `tried` counts the rules that were scored."""
+    """The search for one target. `tried` counts the rules that were scored."""
 
     space: Space
-    rows: Int[Tensor, " s"]
-    weight: Float[Tensor, " s"]
+    drawn: Drawn
     aim: Aim
     beam: int
     tried: int = 0
     _held: Float[Tensor, "s p"] = field(init=False)
     _rules: list[Predicate] = field(init=False)
-    _cost: Float[Tensor, " p"] = field(init=False)
+    _price: Float[Tensor, " p"] = field(init=False)
     _fields: list[tuple[str, int, Tensor, Tensor]] = field(init=False)  # rule, back, place among the ids, ids
 
     def __post_init__(self):
-        self._held = self.space.held[self.rows].float()
+        self._held = self.space.held[self.drawn.rows].float()
         self._rules = list(self.space.rules)
-        self._cost = self.space.lengths @ torch.tensor([self.aim.part, self.aim.token])
+        self._price = self.space.lengths @ torch.tensor([self.aim.part, self.aim.token])
         self._fields = []
         for kind, back, ids in self.space.fields:
-            names, place = ids[self.rows].unique(return_inverse=True)
+            names, place = ids[self.drawn.rows].unique(return_inverse=True)
             self._fields.append((kind, back, place, names))
 
-    @staticmethod
-    def over(space: Space, drawn: Contexts, *, aim: Aim, beam: int) -> "Search":
-        return Search(space, drawn.rows, aim.weights(drawn), aim, beam)
-
     def run(self, leaves: int, keep: int) -> list[Found]:
-        """The best rules of up to `leaves` parts, best first, at most `keep` of each number of parts."""
-        everywhere = Found(None, torch.ones_like(self.weight), 0.5)
-        self._add_words(everywhere.mask)
-        beam, found = [everywhere], []
+        """The best rules of up to `leaves` parts by F-beta less price, at most `keep` of each number of parts."""
+        beam, found = [self._found(None, torch.ones(len(self.drawn.rows)))], []
+        self._add_words(beam[0].mask)
         for level in range(leaves):
             grown = self._grow(beam, first=level == 0)
             if not grown:
                 break
             if level == 0:
-                self._add_words(grown[0].mask)
-            found += grown[:keep]
-            beam = _distinct([*beam, *grown] if level else grown)[: self.beam]
-        return _distinct(found)
+                self._add_words(self._ranked(grown)[0].mask)
+            found += grown
+            beam = self._kept([*beam, *grown] if level else grown)
+        by_parts: dict[int, list[Found]] = {}
+        for one in self._ranked(_distinct(found)):
+            by_parts.setdefault(length(one.rule)[0] if one.rule else 0, []).append(one)
+        return [one for some in by_parts.values() for one in some[:keep]]
 
-    def _grow(self, beam: list[Found], first: bool) -> list[Found]:
-        masks = torch.stack([one.mask for one in beam])
-        inside, outside = masks * self.weight, (1 - masks) * self.weight
-        paid = torch.tensor([0.0 if one.rule is None else self.aim.price(one.rule) for one in beam])
-        moves = [*self._singles(inside, outside, paid, first), *self._sets(masks, inside, outside, paid, first)]
-        moves = sorted(moves, key=lambda move: -move.worth)[: 3 * self.beam]
-        return _distinct([self._made(beam[move.number], move) for move in moves])
+    def _ranked(self, found: Sequence[Found]) -> list[Found]:
+        return sorted(found, key=lambda one: one.price - self.aim.f(one.hits, one.alarms))
 
-    def _singles(self, inside: Tensor, outside: Tensor, paid: Tensor, first: bool) -> Iterator[Move]:
-        """The best joins with one candidate; those that change nothing are left out."""
-        total = inside.sum(1, keepdim=True)
-        gains = {"and": inside @ self._held}
-        gains["not"] = total - gains["and"]
+    def _kept(self, found: Sequence[Found]) -> list[Found]:
+        """The best at each cost."""
+        kept: dict[int, Found] = {}
+        for cost in COSTS:
+            for one in sorted(_distinct(found), key=lambda one: -one.worth(cost))[: self.beam]:
+                kept[id(one)] = one
+        return list(kept.values())
+
+    def _found(self, rule: Predicate | None, mask: Float[Tensor, " s"]) -> Found:
+        hits, alarms = (self.drawn.weight @ mask).tolist()
+        return Found(rule, mask, hits, alarms, 0.0 if rule is None else self.aim.price(rule))
+
+    def _grow(self, beam: Sequence[Found], first: bool) -> list[Found]:
+        """The most promising joins at each cost, made."""
+        sides = torch.stack([one.mask for one in beam]) * self.drawn.weight[:, None]  # [2 q s]
+        paid = torch.tensor([one.price for one in beam])
+        moves = sorted([*self._singles(sides, paid, first), *self._sets(sides, paid, first)], key=lambda move: -move.worth)
+        chosen: dict[object, Move] = {}
+        for cost in COSTS:
+            chosen |= {move.name: move for move in [move for move in moves if move.cost == cost][: 2 * self.beam]}
+        return _distinct([self._made(beam[move.number], move) for move in chosen.values()])
+
+    def _singles(self, sides: Float[Tensor, "2 q s"], paid: Float[Tensor, " q"], first: bool) -> Iterator[Move]:
+        """The best joins with one candidate at each cost; those that change nothing are left out."""
+        total, both_hold = sides.sum(2, keepdim=True), sides @ self._held
+        scored = {"and": both_hold, "not": total - both_hold}
         if not first:
-            gains["or"] = total + outside @ self._held
-        for how, gain in gains.items():
-            self.tried += gain.numel()
-            worth = 0.5 + gain - paid[:, None] - self._cost
-            worth[(gain - total).abs() < 1e-6] = -torch.inf
-            best = worth.flatten().topk(min(2 * self.beam, worth.numel()))
-            for value, place in zip(best.values.tolist(), best.indices.tolist(), strict=True):
-                if value > -1:
+            scored["or"] = total + (self.drawn.weight @ self._held)[:, None] - both_hold
+        for how, (hits, alarms) in scored.items():
+            self.tried += hits.numel()
+            same = ((hits - total[0]).abs() < 1e-6) & ((alarms - total[1]).abs() < 1e-6)
+            for cost in COSTS:
+                worth = torch.where(same, -torch.inf, hits - cost * alarms - paid[:, None] - self._price)
+                best = worth.flatten().topk(min(self.beam, worth.numel()))
+                for value, place in zip(best.values.tolist(), best.indices.tolist(), strict=True):
                     number, column = divmod(place, worth.shape[1])
-                    yield Move(value, number, how, partial(self._candidate, column))
+                    if value > -torch.inf:
+                        yield Move(value, cost, (how, place), number, how, partial(self._candidate, column))
 
-    def _sets(self, masks: Tensor, inside: Tensor, outside: Tensor, paid: Tensor, first: bool) -> Iterator[Move]:
-        """The best joins with a set of tokens: all tokens worth naming, and at first also the best one and four."""
-        hows = ("and",) if first else ("and", "not", "or")
-        active = (self.weight > 0).float()
-        signed = torch.cat([inside, -inside, outside][: len(hows)]).T.contiguous()
-        seen = torch.cat([masks * active, masks * (1 - active), (1 - masks) * active][: len(hows)]).T.contiguous()
-        total = inside.sum(1)
-        start = torch.cat([torch.zeros_like(total), total, total][: len(hows)]) - paid.repeat(len(hows)) + 0.5
+    def _sets(self, sides: Float[Tensor, "2 q s"], paid: Float[Tensor, " q"], first: bool) -> Iterator[Move]:
+        """The best joins with a set of tokens at each cost: all worth naming, and at first also the best one and four."""
+        q, total = sides.shape[1], sides.sum(2)
+        flat = torch.cat([sides.flatten(0, 1), self.drawn.weight, (self.drawn.weight[:1] > 0).float()]).T.contiguous()
         for kind, back, place, names in self._fields:
-            gain = torch.zeros(len(names), signed.shape[1]).index_add_(0, place, signed)
-            count = torch.zeros(len(names), signed.shape[1]).index_add_(0, place, seen)
-            worthy = torch.where((count >= 2) & (names >= 0)[:, None], gain - self.aim.token, 0).clamp(min=0)
-            self.tried += signed.shape[1]
-            for column, found in enumerate((worthy > 0).sum(0).tolist()):
-                order = worthy[:, column].topk(found).indices
-                for size in {1, min(4, found), found} - {0} if first else {found} - {0}:
-                    worth = float(start[column] + worthy[order[:size], column].sum()) - self.aim.part
-                    part = partial(self._set, kind, back, place, names, order[:size])
-                    yield Move(worth, column % len(masks), hows[column // len(masks)], part)
+            counts = torch.zeros(len(names), flat.shape[1]).index_add_(0, place, flat)
+            inside, every = counts[:, : 2 * q].view(-1, 2, q), counts[:, 2 * q : -1, None]
+            known = (names >= 0)[:, None]
+            joins = {"and": (inside, known & (counts[:, -1:] >= 2))}
+            if not first:
+                joins |= {"not": (-inside, known), "or": (every - inside, joins["and"][1])}
+            for how, (gained, allowed) in joins.items():
+                self.tried += q
+                for cost in COSTS:
+                    gain = torch.where(allowed, gained[:, 0] - cost * gained[:, 1] - self.aim.token, 0).clamp(min=0)  # [v q]
+                    before = (0 if how == "and" else total[0] - cost * total[1]) - paid - self.aim.part
+                    worth = before + gain.sum(0)
+                    for number in worth.topk(min(self.beam // 2, q)).indices.tolist():
+                        order = gain[:, number].argsort(descending=True)[: int((gain[:, number] > 0).sum())]
+                        for size in {min(1, len(order)), min(4, len(order)), len(order)} - {0} if first else {len(order)} - {0}:
+                            value = float(before[number] + gain[order[:size], number].sum())
+                            part = partial(self._set, kind, back, place, names, order[:size])
+                            yield Move(value, cost, (how, kind, back, number, cost, size), number, how, part)
 
     def _candidate(self, column: int) -> tuple[Predicate, Tensor]:
         return self._rules[column], self._held[:, column]
@@ -189,21 +250,19 @@ class Search:
     def _made(self, one: Found, move: Move) -> Found:
         part, held = move.part()
         if move.how == "or" and one.rule is not None:
-            rule, mask = either(one.rule, part), torch.maximum(one.mask, held)
-        elif move.how == "not":
-            rule, mask = both(one.rule, unless(part)), one.mask * (1 - held)
-        else:
-            rule, mask = both(one.rule, part), one.mask * held
-        return Found(rule, mask, 0.5 + float(mask @ self.weight) - self.aim.price(rule))
+            return self._found(either(one.rule, part), torch.maximum(one.mask, held))
+        if move.how == "not":
+            return self._found(both(one.rule, unless(part)), one.mask * (1 - held))
+        return self._found(both(one.rule, part), one.mask * held)
 
     def _add_words(self, mask: Float[Tensor, " s"], most: int = 8) -> None:
-        """New candidates: words among the last few tokens that tell these contexts apart where `mask` holds, and the best
+        """New candidates: words among the last few tokens that tell these rows apart where `mask` holds, and the best
         of them together."""
-        names, place = self.space.window[self.rows].sort(1).values.unique(return_inverse=True)
+        names, place = self.space.window[self.drawn.rows].sort(1).values.unique(return_inverse=True)
         again = torch.zeros_like(place, dtype=torch.bool)
         again[:, 1:] = place[:, 1:] == place[:, :-1]
-        signed = torch.where(again, 0.0, (mask * self.weight)[:, None])
-        gain = torch.zeros(len(names)).index_add_(0, place.flatten(), signed.flatten())
+        signed = mask * (self.drawn.weight[0] - COSTS[1] * self.drawn.weight[1])
+        gain = torch.zeros(len(names)).index_add_(0, place.flatten(), torch.where(again, 0.0, signed[:, None]).flatten())
         gain[names < 0] = 0
         best = gain.abs().topk(min(most, len(gain))).indices
         found = [((place == i).any(1), (int(i),)) for i in best]
@@ -216,7 +275,7 @@ class Search:
             self._rules.append(Earlier(tokens, WINDOW))
             columns.append(held.float())
         self._held = torch.cat([self._held, torch.stack(columns, 1)], 1)
-        self._cost = torch.cat([self._cost, torch.tensor([self.aim.price(rule) for rule in self._rules[-len(columns) :]])])
+        self._price = torch.cat([self._price, torch.tensor([self.aim.price(rule) for rule in self._rules[-len(columns) :]])])
 
 
 @contextlib.contextmanager
@@ -230,13 +289,13 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _distinct(found: list[Found]) -> list[Found]:
-    """Best first; of rules that hold at the same contexts only the best."""
+def _distinct(found: Sequence[Found]) -> list[Found]:
+    """Of rules that hold at the same rows the cheapest, cheapest first."""
     if not found:
         return []
     mixed = torch.rand(len(found[0].mask), generator=torch.Generator().manual_seed(0))
     names = (torch.stack([one.mask for one in found]) @ mixed).tolist()
     kept: dict[float, Found] = {}
-    for name, one in sorted(zip(names, found, strict=True), key=lambda pair: -pair[1].worth):
+    for name, one in sorted(zip(names, found, strict=True), key=lambda pair: pair[1].price):
         kept.setdefault(round(name, 3), one)
     return list(kept.values())

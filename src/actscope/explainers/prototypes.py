@@ -1,5 +1,5 @@
-"""A classifier that decides by how near an input is to learned cases, which can be looked at. Li, Liu, Chen and Rudin 2018, "Deep
-Learning for Case-Based Reasoning through Prototypes" (arXiv:1710.04806).
+"""A classifier that decides by how near an input is to learned cases, which can be looked at. Li, Liu, Chen and Rudin 2018,
+"Deep Learning for Case-Based Reasoning through Prototypes" (arXiv:1710.04806).
 
     1. An encoder f takes an input to a code, a decoder g takes it back. m prototypes p are vectors among the codes.
     2. The scores of the classes are a weighted sum, without bias, of the squared distances to the prototypes:
@@ -68,10 +68,10 @@ def prototypes(
     """A network that decides by prototypes, and what each of them is (Li et al. 2018, arXiv:1710.04806).
 
     images: with values from 0 to 1 where the decoder ends so. encoder: images -> codes [n e]; decoder: codes -> images; both are
-    trained in place. classification, reconstruction, near_inputs (R1), near_prototypes (R2): the weights of the losses. varied:
-    how images are changed in training, with torch's generator (the paper deforms them elastically; None: not at all). judge:
-    images and labels that `scores` and `nearest` are taken from; best others than those of training (None: those). seed: of the
-    prototypes, the weights and the order.
+    trained in place. count: of prototypes. classification, reconstruction, near_inputs (R1), near_prototypes (R2): the weights
+    of the losses. varied: how images are changed in training, with torch's generator (the paper deforms them elastically; None:
+    not at all). judge: images and labels that `scores` and "nearest" are taken from; best others than those of training (None:
+    those). seed: of the prototypes, the weights of the classes and the order.
 
     One explanation a prototype. evidence: "class", "decoded class" (what the network calls the decoded picture), "image" (nested
     lists, c h w), "weights" (a class each), "nearest" (the numbers of the judged images nearest to it), "nearest prototype of"

@@ -29,15 +29,19 @@ class Pictures(NamedTuple):
 class Classifier(TrainableModule):
     """Trainable: mean cross-entropy of the label, in nats. forward: pictures -> a score for each class.
 
-    body: pictures -> features; head: features -> scores. moved: whether pictures are shifted and turned in training.
+    body: pictures -> features; head: features -> scores. moved: whether pictures are shifted and turned in training. attack: by
+    how much each pixel is then changed, at most, in the direction that raises the loss (Wong et al. 2020, arXiv:2001.03994).
     """
 
     rate = 3e-3
 
-    def __init__(self, body: nn.Module, head: nn.Module, *, settings: dict[str, object], moved: bool = True):
+    def __init__(
+        self, body: nn.Module, head: nn.Module, *, settings: dict[str, object], moved: bool = True, attack: float = 0.0
+    ):
         super().__init__()
         self.body, self.head = body, head
-        self.settings, self.moved = {**settings, "moved": moved}, moved
+        self.settings = {**settings, "moved": moved, "attack": attack}
+        self.moved, self.attack = moved, attack
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         return self.head(self.body(x))
@@ -45,7 +49,16 @@ class Classifier(TrainableModule):
     def objective(self, batch: Pictures, *, progress: float) -> dict[str, Tensor]:
         """{"loss": nats a picture}."""
         pixels = moved(batch.pixels) if self.moved else batch.pixels
+        if self.attack > 0:
+            pixels = self._attacked(pixels, batch.labels)
         return {"loss": functional.cross_entropy(self(pixels), batch.labels)}
+
+    def _attacked(self, x: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
+        """One step from a random place within reach."""
+        near = (x + self.attack * (2 * torch.rand_like(x) - 1)).requires_grad_(True)
+        (gradient,) = torch.autograd.grad(functional.cross_entropy(self(near), labels), near)
+        change = (near.detach() + 1.25 * self.attack * gradient.sign() - x).clamp(-self.attack, self.attack)
+        return (x + change).clamp(0, 1)
 
 
 def moved(x: Float[Tensor, "b c h w"], shift: float = SHIFT, turn: float = TURN) -> Float[Tensor, "b c h w"]:

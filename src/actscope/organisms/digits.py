@@ -84,35 +84,44 @@ def digits(
     width: int = 32,
     layers: int = 2,
     heads: int = 4,
+    seen: int = TRAINED,
     epochs: int = 60,
     batch: int = 50,
     lr: float | None = None,
     moved: bool = True,
+    attack: float = 0.0,
     out: Path | str | None = None,
     progress: Progress = quiet,
 ) -> Trained:
     """A classifier of handwritten digits, trained in seconds on one core.
 
     seed: of the split, the weights and the order. kind: see above. hidden: the widths of `mlp`'s layers. width, layers, heads:
-    of `vit`; width is the channels of `cnn` too. moved: whether pictures are shifted and turned in training. out: a folder for
-    checkpoints and the result, from which the same call takes up its work.
+    of `vit`; width is the channels of `cnn` too. seen: how many of the pictures of training are used; epochs: 0 leaves the
+    network untrained. moved: whether pictures are shifted and turned in training; attack: by how much pixels are changed against the network
+    in training (adversarial training), at most. out: a folder for checkpoints and the result, from which the same call takes up
+    its work.
 
     Sites: of `cnn` "layers.L.resid_post" (after each ReLU) and "final_norm" (the code); of `mlp` "layers.L.mlp_pre" and
     "layers.L.mlp_post"; of `vit` "embed", "layers.L.attn_out", "layers.L.mlp_post", "layers.L.mlp_out" and
     "layers.L.resid_post" with tokens, and "final_norm"; "logits" of all. Raises UsageError for sizes that cannot be,
     MissingExtra without scikit-learn.
     """
-    if not hidden or min(*hidden, width, layers, heads, epochs, batch) < 1 or (kind == "vit" and width % heads) or batch > TRAINED:
+    sizes = (*hidden, width, layers, heads, batch)
+    if not hidden or min(sizes) < 1 or epochs < 0 or not batch <= seen <= TRAINED or (kind == "vit" and width % heads):
         raise UsageError(
-            f"hidden={hidden}, width={width}, layers={layers}, heads={heads}, epochs={epochs}, batch={batch}: expected numbers "
-            f"from 1, a width that heads divide, and a batch of at most {TRAINED}."
+            f"hidden={hidden}, width={width}, layers={layers}, heads={heads}, seen={seen}, epochs={epochs}, batch={batch}: "
+            f"expected numbers from 1, a width that heads divide, and from a batch to {TRAINED} pictures."
         )
     split = pictures(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Classifier(*_parts(kind, hidden, width, layers, heads), settings={"kind": kind, "seed": seed}, moved=moved)
-    plan = Plan(rows=epochs * TRAINED, batch=batch, lr=lr, warmup=0.05, decay=0.5, seed=seed)
-    fit(model, Shuffled(split.train, {"digits": seed}), plan, out=out, progress=progress)
+        model = Classifier(
+            *_parts(kind, hidden, width, layers, heads), settings={"kind": kind, "seed": seed}, moved=moved, attack=attack
+        )
+    if epochs:
+        source = Shuffled(Pictures(*(part[:seen] for part in split.train)), {"digits": seed, "seen": seen})
+        plan = Plan(rows=epochs * seen, batch=batch, lr=lr, warmup=0.05, decay=0.5, seed=seed)
+        fit(model, source, plan, out=out, progress=progress)
     model.requires_grad_(False)
     subject = wrap(model, sites=_sites(kind, len(hidden), layers), name=f"digits-{kind}-{seed}", example=split.train.pixels[:1])
     return Trained(subject, split)

@@ -67,15 +67,15 @@ def prototypes(
 ) -> Cases:
     """A network that decides by prototypes, and what each of them is (Li et al. 2018, arXiv:1710.04806).
 
-    images: with values from 0 to 1 where the decoder ends so. encoder: images -> codes [n e]; decoder: codes -> images; both are
-    trained in place. count: of prototypes. classification, reconstruction, near_inputs (R1), near_prototypes (R2): the weights
-    of the losses. varied: how images are changed in training, with torch's generator (the paper deforms them elastically; None:
-    not at all). judge: images and labels that `scores` and "nearest" are taken from; best others than those of training (None:
-    those). seed: of the prototypes, the weights of the classes and the order.
+    images: with values from 0 to 1 where the decoder ends so. encoder: images -> codes [n e]; decoder: codes -> images; both
+    are trained in place. count: of prototypes. classification, reconstruction, near_inputs (R1), near_prototypes (R2): the
+    weights of the losses. varied: how images are changed in training, with torch's generator (the paper deforms them
+    elastically; None: not at all). judge: images and labels that `scores` and "nearest" are taken from; best others than those
+    of training (None: those). seed: of the prototypes, the weights of the classes and the order.
 
-    One explanation a prototype. evidence: "class", "decoded class" (what the network calls the decoded picture), "image" (nested
-    lists, c h w), "weights" (a class each), "nearest" (the numbers of the judged images nearest to it), "nearest prototype of"
-    (of how many judged images it is the nearest prototype). scores: "case_purity", the share of these that have its class;
+    One explanation a prototype. evidence: "class", "decoded class" (what the network calls the decoded picture), "image"
+    (nested lists, c h w), "weights" (one a class), "nearest" (the numbers of the judged images nearest to it), "nearest
+    prototype of" (of how many judged images it is the nearest). scores: "case_purity", the share of these that have its class;
     control: the share of all judged images.
 
     Raises BadInput for images and labels that do not match, and for numbers that cannot be.

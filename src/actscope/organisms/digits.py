@@ -97,9 +97,9 @@ def digits(
 
     seed: of the split, the weights and the order. kind: see above. hidden: the widths of `mlp`'s layers. width, layers, heads:
     of `vit`; width is the channels of `cnn` too. seen: how many of the pictures of training are used; epochs: 0 leaves the
-    network untrained. moved: whether pictures are shifted and turned in training; attack: by how much pixels are changed against the network
-    in training (adversarial training), at most. out: a folder for checkpoints and the result, from which the same call takes up
-    its work.
+    network untrained. moved: whether pictures are shifted and turned in training; attack: by how much pixels are then changed
+    against the network, at most (adversarial training). out: a folder for checkpoints and the result, from which the same call
+    takes up its work.
 
     Sites: of `cnn` "layers.L.resid_post" (after each ReLU) and "final_norm" (the code); of `mlp` "layers.L.mlp_pre" and
     "layers.L.mlp_post"; of `vit` "embed", "layers.L.attn_out", "layers.L.mlp_post", "layers.L.mlp_out" and

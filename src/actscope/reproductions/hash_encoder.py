@@ -1,12 +1,13 @@
-"""A network's pattern of active ReLUs names each training example, and simple methods tell the class from it. He, Lei, Ji and Tao
-2021, "Neural networks behave as hash encoders: An empirical study" (arXiv:2101.05490), on handwritten digits of 8 x 8 pixels.
+"""A network's pattern of active ReLUs names each training example, and simple methods tell the class from it. He, Lei, Ji and
+Tao 2021, "Neural networks behave as hash encoders: An empirical study" (arXiv:2101.05490), on digits of 8 x 8 pixels.
 
     1. Train networks with one hidden layer of ReLU, of several widths, by seed, without deforming the pictures.
     2. The neural code of a picture: for every unit of the hidden layer, whether it is above 0. Pictures of one code lie in one
        linear region of the network.
     3. Determinism: the redundancy ratio, (pictures - codes that occur) / pictures, in training and elsewhere.
     4. Categorization: the class from the code alone, by logistic regression (one against one) and the 9 nearest codes, both
-       fitted on the training pictures and judged on others; and by 10 means of the judged codes, matched with classes one to one.
+       fitted on the training pictures and judged on others; and by 10 means of the judged codes, matched with classes one to
+       one.
     5. What the paper leaves open: the same of untrained networks, and of a linear classifier of the pixels. Control: logistic
        regression fitted to shuffled classes.
 
@@ -32,8 +33,8 @@ from actscope.reproductions._parts.seeds import beyond, gathered, means
 __all__ = ["hash_encoder"]
 
 CLAIM = (
-    "In a sufficiently wide network almost every training example has a code of its own (redundancy of at most 1%), and logistic "
-    "regression on codes is within 3 points of the network; in a narrow one at least a tenth of the codes are redundant."
+    "In a sufficiently wide network almost every training example has a code of its own (redundancy of at most 1%), and "
+    "logistic regression on codes is within 3 points of the network; in a narrow one at least a tenth of codes are redundant."
 )
 ALONE, WITHIN, SHARED = 0.01, 0.03, 0.1
 NARROW, WIDE = 3, 100  # the ends of the paper's range of widths

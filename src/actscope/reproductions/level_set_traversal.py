@@ -1,6 +1,6 @@
-"""From a picture, along the surface of equal confidence, to one that looks like another picture and is still taken for the first.
-Balasubramanian, Sriramanan, Sadasivan and Feizi 2023, "Exploring Geometry of Blind Spots in Vision Models" (arXiv:2310.19889), on
-a convolutional classifier of handwritten digits.
+"""From a picture, along the surface of equal confidence, to one that looks like another and is still taken for the first.
+Balasubramanian, Sriramanan, Sadasivan and Feizi 2023, "Exploring Geometry of Blind Spots in Vision Models"
+(arXiv:2310.19889), on a convolutional classifier of handwritten digits.
 
     1. A source picture s of class y, told with confidence p(s), and a target picture t of another class. x = s, v = 0.
     2. The gradient g of the cross-entropy of y at x. Of the way to the target, what does not change the confidence:
@@ -38,8 +38,8 @@ from actscope.reproductions._parts.seeds import beyond, gathered, means
 __all__ = ["level_set_traversal"]
 
 CLAIM = (
-    "Level set traversal reaches pictures with an SSIM of at least 0.9 to a target of another class, on average, that are told as "
-    "the source's class with a confidence at most 0.05 lower, and at least 90% of straight paths back keep that confidence."
+    "Level set traversal reaches pictures with an SSIM of at least 0.9 to a target of another class, on average, told as the "
+    "source's class with a confidence at most 0.05 lower, and at least 90% of straight paths back keep that confidence."
 )
 ALIKE, DROP, PATHS = 0.9, 0.05, 0.9
 PLACES = 20  # at which a straight path is looked at
@@ -178,8 +178,8 @@ def straight(
 
 
 def penalised(
-    subject: Subject, source: Float[Tensor, "b 1 h w"], target: Float[Tensor, "b 1 h w"], label: Int[Tensor, " b"], *, steps: int,
-    weights: Sequence[float] = (0.1, 1.0, 10.0),
+    subject: Subject, source: Float[Tensor, "b 1 h w"], target: Float[Tensor, "b 1 h w"], label: Int[Tensor, " b"], *,
+    steps: int, weights: Sequence[float] = (0.1, 1.0, 10.0),
 ) -> Float[Tensor, "b 1 h w"]:  # fmt: skip
     """Adam on |x - t|^2 + weight * cross-entropy, from the source; of all weights and steps the place nearest to the target
     whose confidence is within the drop."""

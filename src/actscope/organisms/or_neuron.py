@@ -80,14 +80,16 @@ def or_neuron(
     pictures: int = 4000,
     epochs: int = 10,
     batch: int = 50,
+    attack: float = 0.0,
     out: Path | str | None = None,
     progress: Progress = quiet,
 ) -> Trained:
     """A convolutional classifier with a neuron for either of two shapes, trained in seconds on one core.
 
     seed: which two shapes go together, the weights and the pictures. channels: of the convolutions; width: of the vector at
-    `CODE`, from which the classes are told. pictures: trained on, each `epochs` times. out: a folder for checkpoints and the
-    result, from which the same call takes up its work. Raises UsageError for numbers that cannot be.
+    `CODE`, from which the classes are told. pictures: trained on, each `epochs` times. attack: by how much pixels are changed
+    against the network in training, at most. out: a folder for checkpoints and the result, from which the same call takes up
+    its work. Raises UsageError for numbers that cannot be.
     """
     if min(channels, width, epochs, batch) < 1 or pictures < batch:
         raise UsageError(
@@ -97,7 +99,9 @@ def or_neuron(
     world = _world(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Classifier(_body(channels, width), nn.Linear(width, len(_SHAPES) - 1), settings={"seed": seed}, moved=False)
+        model = Classifier(
+            _body(channels, width), nn.Linear(width, len(_SHAPES) - 1), settings={"seed": seed}, moved=False, attack=attack
+        )
     seen, _ = world.pictures(pictures, seed=_TRAINED + seed)
     source = Shuffled(seen, {"world": seed, "pictures": pictures})
     fit(model, source, Plan(rows=epochs * pictures, batch=batch, decay=0.5, seed=seed), out=out, progress=progress)

@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from actscope.core.files import sha256
+from actscope.core.inputs import Inputs
 from actscope.core.progress import Progress, quiet
 from actscope.core.reproduction import Reproduction
 from actscope.core.subject import Subject
@@ -100,11 +101,12 @@ def _measured(seed: int, widths: Sequence[int], epochs: int, full: bool) -> dict
 
 def _network(seed: int, width: int, epochs: int, of: str, seen: int = TRAINED) -> dict[str, float]:
     """Steps 2 to 4 of one network."""
-    subject, (train, _, judge) = digits(seed, kind="mlp", hidden=(width,), epochs=epochs, seen=seen, moved=False)
-    known, new = (neural_codes(subject, part.pixels) for part in (train.pixels[:seen], judge.pixels))
+    subject, split = digits(seed, kind="mlp", hidden=(width,), epochs=epochs, seen=seen, moved=False)
+    train, judge = split.train, split.judge
+    known, new = (neural_codes(subject, part) for part in (train.pixels[:seen], judge.pixels))
     labels = train.labels[:seen]
     shuffled = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))]
-    logits = subject.run(subject.prepare(judge.pixels)).logits
+    logits = subject.run(Inputs(pixels=judge.pixels)).logits
     assert logits is not None, "a classifier has logits"
     near = package("sklearn.neighbors", "scikit-learn", "neural codes").KNeighborsClassifier(9, metric="hamming")
     return {
@@ -121,7 +123,7 @@ def _network(seed: int, width: int, epochs: int, of: str, seen: int = TRAINED) -
 def neural_codes(subject: Subject, images: Float[Tensor, "n 1 h w"]) -> Bool[Tensor, "n m"]:
     """Which units of the hidden layers are above 0."""
     sites = [site for site in subject.order if site.kind == "mlp_pre"]
-    acts = subject.run(subject.prepare(images), read=sites).acts
+    acts = subject.run(Inputs(pixels=images), read=sites).acts
     return torch.cat([acts[site] > 0 for site in sites], 1)
 
 

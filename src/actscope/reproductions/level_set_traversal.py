@@ -5,9 +5,8 @@ Balasubramanian, Sriramanan, Sadasivan and Feizi 2023, "Exploring Geometry of Bl
     1. A source picture s of class y, told with confidence p(s), and a target picture t of another class. x = s, v = 0.
     2. The gradient g of the cross-entropy of y at x. Of the way to the target, what does not change the confidence:
                                                                                 u = (t - x) - <t - x, g> g / |g|^2
-    3. A correction that raises the confidence, kept small:                     v = clip(v - a g / max|g|, -a, a)
-       (the paper steps by a g; here the step is taken relative to the gradient's largest entry, for the gradient of a confident
-       network vanishes)
+    3. A correction that raises the confidence, kept small; it vanishes where the confidence is full, for then g does:
+                                                                                v <- clip(v - c g, -a, a)
     4. x <- clip(x + r u + v, 0, 1), until the confidence falls by more than the drop allowed, or for so many steps.
     5. How like the target is x (SSIM)? Does the confidence stay within the drop all along the straight line from s to x?
     6. Baselines that may stop where they like: the straight line to the target, as far as the confidence stays within the drop
@@ -54,15 +53,15 @@ def level_set_traversal(
     steps: int = 400,
     step: float = 1e-2,
     push: float = 2 / 255,
+    gain: float = 2 / 255,
     full: bool = False,
     progress: Progress = quiet,
 ) -> Reproduction:
     """Blind spots: pictures that look like another digit and are told as the source's (arXiv:2310.19889).
 
     seeds: of split, classifier and pairs. sources: pictures of each seed, each with a target of every other class. steps, step
-    (r), push (a): of the traversal, as in the paper. full: five seeds and three times the sources. holds: in every seed
-    similarity, drop and paths reach their bars, and over seeds (95%, Student's t) the similarity is above both baselines' and
-    the control's.
+    (r), push (a), gain (c): of the traversal. full: five seeds and three times the sources. holds: in every seed similarity,
+    drop and paths reach their bars, and over seeds (95%, Student's t) the similarity is above the baselines' and the control's.
     """
     began = time.monotonic()
     if full:
@@ -73,7 +72,7 @@ def level_set_traversal(
         one: dict[str, float] = {}
         for name, attack in (("", 0.0), (", adversarially trained", ATTACK)):
             subject, split = digits(seed, width=16, epochs=epochs, attack=attack)
-            figures = _measured(subject, split.judge, sources, steps, step, push, seed)
+            figures = _measured(subject, split.judge, sources, steps, step, push, gain, seed)
             one |= {f"{what}{name}": value for what, value in figures.items()}
         found.append(one)
     progress(len(seeds), len(seeds), "seeds")
@@ -96,17 +95,17 @@ def level_set_traversal(
 
 
 def _measured(
-    subject: Subject, judge: Pictures, sources: int, steps: int, step: float, push: float, seed: int
+    subject: Subject, judge: Pictures, sources: int, steps: int, step: float, push: float, gain: float, seed: int
 ) -> dict[str, float]:
-    logits = subject.run(subject.prepare(judge.pixels)).logits
+    logits = subject.run(Inputs(pixels=judge.pixels)).logits
     assert logits is not None, "a classifier has logits"
     source, target, label = pairs(judge, logits.softmax(1), sources, seed)
-    reached = traverse(subject, source, target, label, steps=steps, step=step, push=push)
+    reached = traverse(subject, source, target, label, steps=steps, step=step, push=push, gain=gain)
     draw = torch.Generator().manual_seed(seed)
     others = {
         "straight line": straight(subject, source, target, label),
         "penalty": penalised(subject, source, target, label, steps=steps // 4),
-        "random direction": traverse(subject, source, target, label, steps=steps, step=step, push=push, draw=draw),
+        "random direction": traverse(subject, source, target, label, steps=steps, step=step, push=push, gain=gain, draw=draw),
     }
     first = confidence(subject, source, label)
     alike = ssim(reached, target)
@@ -142,7 +141,7 @@ def pairs(
 
 def traverse(
     subject: Subject, source: Float[Tensor, "b 1 h w"], target: Float[Tensor, "b 1 h w"], label: Int[Tensor, " b"], *,
-    steps: int, step: float, push: float, drop: float = DROP, draw: torch.Generator | None = None,
+    steps: int, step: float, push: float, gain: float, drop: float = DROP, draw: torch.Generator | None = None,
 ) -> Float[Tensor, "b 1 h w"]:  # fmt: skip
     """Steps 1 to 4. draw: for the control, where a random direction stands in place of the gradient."""
     x, raised = source.clone(), torch.zeros_like(source)
@@ -153,8 +152,7 @@ def traverse(
         if draw is not None:
             gradient = torch.randn(x.shape, generator=draw)
         along = (target - x) - gradient * _dot(target - x, gradient) / _dot(gradient, gradient).clamp(min=1e-30)
-        largest = gradient.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-30)
-        raised = (raised - push * gradient / largest).clamp(-push, push)
+        raised = (raised - gain * gradient).clamp(-push, push)
         new = (x + step * along + raised).clamp(0, 1)
         going &= confidence(subject, new, label) >= least
         x = torch.where(going[:, None, None, None], new, x)

@@ -6,8 +6,8 @@
     3. How like a shape a drawing is: the correlation over pixels, at the best of the places where a shape may stand. A shape
        is found to the extent of its best drawing; the figure is that of the shape found less well.
     4. Baseline: the same drawing from as many random starts. On a classifier and pictures of their own the weights of total
-       variation are chosen for each of the two, and for random starts the brightness too. Other starts: the mean of all pictures that activate the neuron; and, as control,
-       means of as many pictures whose facets were shuffled.
+       variation are chosen for each of the two, and for random starts the brightness too. Other starts: the mean of all
+       pictures that activate the neuron; and, as control, means of as many pictures whose facets were shuffled.
     5. What drawing adds to the mean images it starts from: their correlation and their activation, beside the drawings'.
 
 Letters: f drawings, h and w sides, s shapes.

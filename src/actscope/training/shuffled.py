@@ -1,7 +1,7 @@
 """Rows held in memory as the training loop reads them."""
 
 from collections.abc import Iterator
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,4 +23,5 @@ class Shuffled(Generic[Rows]):
         first: Tensor = self.rows[0]
         for index in torch.randperm(len(first), generator=torch.Generator().manual_seed(seed)).split(size)[start:]:
             if len(index) == min(size, len(first)):
-                yield type(self.rows)(*(value[index] for value in self.rows))
+                kind: Any = type(self.rows)
+                yield kind(*(value[index] for value in self.rows))

@@ -1,0 +1,66 @@
+"""The reproduction of level set traversal: its steps do what they say, where level sets are known, and on digits."""
+
+import pytest
+import torch
+
+import actscope as act
+from actscope.reproductions.level_set_traversal import confidence, level_set_traversal, lowest_on_path, ssim, straight, traverse
+
+STEPS = {"steps": 600, "step": 0.02, "push": 0.0, "gain": 0.0}
+
+
+@pytest.fixture
+def linear():
+    """Two classes told apart by the sum of the upper half: level sets are planes."""
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
+    with torch.no_grad():
+        net[1].weight.zero_()
+        net[1].weight[0, :32], net[1].bias[:] = 0.2, torch.tensor([0.0, 1.0])
+    return act.wrap(net.requires_grad_(False), sites=["1"], example=torch.rand(1, 1, 8, 8))
+
+
+def test_on_a_plane_it_reaches_the_target_but_for_what_changes_the_confidence(linear):
+    draw = torch.Generator().manual_seed(0)
+    source, target = (0.3 + 0.4 * torch.rand(3, 1, 8, 8, generator=draw) for _ in range(2))
+    source[:, :, :4] += 0.2
+    label = torch.zeros(3, dtype=torch.long)
+    reached = traverse(linear, source, target, label, **STEPS)
+    torch.testing.assert_close(confidence(linear, reached, label), confidence(linear, source, label), atol=1e-4, rtol=0)
+    torch.testing.assert_close(reached[:, :, 4:], target[:, :, 4:], atol=1e-3, rtol=0)
+    upper = target[:, :, :4] + (source - target)[:, :, :4].mean((2, 3), keepdim=True)
+    torch.testing.assert_close(reached[:, :, :4], upper, atol=1e-3, rtol=0)
+    random = traverse(linear, source, target, label, **STEPS, draw=draw)
+    assert ((random - target).flatten(1).norm(dim=1) > (reached - target).flatten(1).norm(dim=1) + 0.1).all()
+    line = straight(linear, source, target, label)
+    assert (confidence(linear, line, label) >= confidence(linear, source, label) - 0.05).all()
+    assert (lowest_on_path(linear, source, target, label) < confidence(linear, source, label) - 0.05).all()
+    torch.testing.assert_close(  # on a plane's near side the lowest place of a line is an end of it
+        lowest_on_path(linear, source, line, label), torch.minimum(*(confidence(linear, x, label) for x in (source, line)))
+    )
+
+
+def test_a_correction_raises_the_confidence_and_no_pixel_moves_by_more_than_it_may(linear):
+    x = torch.full((1, 1, 8, 8), 0.3)
+    label = torch.zeros(1, dtype=torch.long)
+    pushed = traverse(linear, x, x, label, steps=1, step=0.0, push=0.01, gain=100.0)
+    assert confidence(linear, pushed, label) > confidence(linear, x, label)
+    torch.testing.assert_close((pushed - x).abs().max(), torch.tensor(0.01), atol=1e-6, rtol=0)
+
+
+def test_likeness_by_hand():
+    x = torch.rand(2, 1, 8, 8)
+    torch.testing.assert_close(ssim(x, x), torch.ones(2))
+    a, b = torch.full((1, 1, 8, 8), 0.2), torch.full((1, 1, 8, 8), 0.6)
+    assert float(ssim(a, b)) == pytest.approx((2 * 0.12 + 1e-4) / (0.04 + 0.36 + 1e-4), rel=1e-3)
+    assert (ssim(x, 1 - x) < 0).all() and torch.equal(ssim(x, a.expand_as(x)), ssim(a.expand_as(x), x))
+
+
+def test_figures_on_digits_are_of_what_was_reached():
+    result = level_set_traversal(seeds=(0,), sources=1, epochs=8, steps=60)
+    mean = {name: values[0] for name, values in result.figures.items()}
+    for name in ("", ", adversarially trained"):
+        assert mean[f"SSIM to the target{name}"] > mean[f"SSIM of source and target{name}"]
+        assert mean[f"largest drop of confidence{name}"] <= 0.05 + 1e-6
+        assert 0 < mean[f"distance to the target left{name}"] < 1
+    assert result.ours == mean["SSIM to the target"] and result.control == mean["SSIM to the target, random direction"]
+    assert result.baseline == max(mean[f"SSIM to the target, {name}"] for name in ("straight line", "penalty"))

@@ -31,7 +31,7 @@ def made(parts: list[list[int]], habitat: int) -> torch.Tensor:
 
 @pytest.fixture
 def told():
-    """Class 0 has texture 0 and mostly habitat 6, class 1 texture 1 and mostly habitat 7; the query is of class 0 in habitat 7."""
+    """Class 0: texture 0, mostly in habitat 6; class 1: texture 1, mostly in 7. The first query is of class 0, in habitat 7."""
     images = torch.stack([made([[place, kind]], 6 + (kind if place else 1 - kind)) for kind in (0, 1) for place in range(9)])
     labels = torch.arange(2).repeat_interleave(9)
     queries = torch.stack([made([[4, 0]], 7), made([[2, 1]], 6)])

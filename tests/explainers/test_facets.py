@@ -92,7 +92,7 @@ def test_drawing_raises_the_neuron_and_a_margin_is_left_alone(two):
 
 def test_a_neuron_of_two_causes_gets_both_and_one_of_one_cause_does_not(two, tmp_path):
     subject, images, shape, patterns = two
-    found = facets(subject, images, 0, most=120, clusters=2, phases=SHORT, seed=0)
+    found = facets(subject, images, 0, most=80, clusters=2, phases=SHORT, seed=0)
     drawn = torch.tensor([one.evidence["image"] for one in found])
     like = torch.corrcoef(torch.cat([drawn.flatten(1), patterns.flatten(1)]))[:2, 2:]
     assert like.amax(0).min() > 0.8 and like.argmax(1).unique().numel() == 2
@@ -103,20 +103,22 @@ def test_a_neuron_of_two_causes_gets_both_and_one_of_one_cause_does_not(two, tmp
         assert score.parts["images"] == pytest.approx(
             float(activations(subject, images[one.evidence["nearest"]], LOGITS)[:, 0].mean())
         )
-    assert sum(one.evidence["images"] for one in found) == 120
-    only = facets(subject, images, 1, most=60, clusters=2, phases=SHORT, seed=0)
+    assert sum(one.evidence["images"] for one in found) == 80
+    only = facets(subject, images, 1, most=40, clusters=2, phases=SHORT, seed=0)
     alone = torch.corrcoef(torch.cat([torch.tensor([one.evidence["image"] for one in only]).flatten(1), patterns.flatten(1)]))[
         :2, 2:
     ]
     assert (alone.argmax(1) == 0).all()
     act.save(found, tmp_path / "facets")
-    assert act.open(tmp_path / "facets") == found == facets(subject, images, 0, most=120, clusters=2, phases=SHORT, seed=0)
+    assert act.open(tmp_path / "facets") == found
 
 
 def test_heaps_of_codes_are_told_apart_the_largest_first():
     draw = torch.Generator().manual_seed(0)
     centre = torch.tensor([[9.0, 0, 0], [0, 9.0, 0], [0, 0, 9.0]]).repeat_interleave(torch.tensor([50, 30, 20]), 0)
-    groups = facets_of(centre + torch.randn(100, 3, generator=draw), components=3, clusters=3, seed=0)
+    codes = centre + torch.randn(100, 3, generator=draw)
+    groups, again = (facets_of(codes, components=3, clusters=3, seed=0) for _ in range(2))
+    assert all(torch.equal(one, other) for one, other in zip(groups, again, strict=True))
     assert [sorted(group.tolist()) for group in groups] == [list(range(50)), list(range(50, 80)), list(range(80, 100))]
 
 

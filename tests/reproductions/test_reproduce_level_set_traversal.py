@@ -63,4 +63,4 @@ def test_figures_on_digits_are_of_what_was_reached():
         assert mean[f"largest drop of confidence{name}"] <= 0.05 + 1e-6
         assert 0 < mean[f"distance to the target left{name}"] < 1
     assert result.ours == mean["SSIM to the target"] and result.control == mean["SSIM to the target, random direction"]
-    assert result.baseline == max(mean[f"SSIM to the target, {name}"] for name in ("straight line", "penalty"))
+    assert result.baseline == mean["SSIM to the target, straight line"] < mean["SSIM to the target"]

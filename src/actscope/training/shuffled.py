@@ -1,12 +1,12 @@
 """Rows held in memory as the training loop reads them."""
 
 from collections.abc import Iterator
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-Rows = TypeVar("Rows", bound=NamedTuple)
+Rows = TypeVar("Rows", bound=tuple)  # a NamedTuple
 
 
 class Shuffled(Generic[Rows]):

@@ -3,19 +3,19 @@ who is unsure of them. Nguyen, Taesiri, Kim and Nguyen 2024, "Allowing humans to
 not always improve human-AI team's classification accuracy" (arXiv:2404.05238), on made pictures whose parts are known, with
 simulated users.
 
-    1. Pictures of 7 x 7 patches: three parts (each one of six textures) stand together somewhere, habitat is all around. A kind
-       is a choice of the three; kinds differ in one part or more. In training most pictures of a kind share a habitat, in
-       queries none is more likely than another.
+    1. Pictures of 7 x 7 patches: three parts (each one of six textures) stand together somewhere, one of twelve habitats is all
+       around. A kind is a choice of the three; kinds differ in one part or more. Habitats say nothing of kinds.
     2. A convolutional network learns the kinds from labelled pictures; its map has a vector a patch, from which queries are
        classified by correspondences (explainers/chm_corr_plus.py) with pictures of training.
     3. Accuracy with the machine's own choice of patches (baseline); with the parts (the oracle's mask); control: with as many
        random patches.
     4. Users, 18 of 39 decisions in each of two arms, the same queries in both. A user sees each part with probability
        SEES[0], takes any other patch for a part with SEES[1], and has to say whether the machine's first answer is right.
-         static        they look at the correspondences of the picture that scores most of the class said, at patches they take
-                       for parts: is the mean cosine high? Their limit is the one best on queries of its own.
+         static        they look at how many vote for the class said, or at how like the patches they take for parts are to
+                       their counterparts in the picture that scores most of it: at what tells better, from a limit on that is
+                       best, on queries of its own.
          interactive   they keep the patches that they take for parts, and say yes if the answer stays.
-       Paired difference of the two arms, by user. The same for users who see better and worse, to say from where on it helps.
+       The same for users who see better and worse, to say from where on editing helps.
 
 What is reproduced is the direction of a study of people by rules for users; the rules are ours.
 Letters: n pictures, q queries, p patches, k kinds.
@@ -50,7 +50,6 @@ CLAIM = (
 )
 SIDE, CELL = 7, 4  # patches a side, pixels a side of a patch
 PARTS, TEXTURES, KINDS, HABITATS = 3, 6, 12, 12
-TOGETHER = 0.8  # share of a kind's pictures of training in its own habitat
 USERS, EACH = 18, 39
 SEES = (0.6, 0.1)  # a part is taken for one; another patch is
 BETTER = {"random": (0.15, 0.15), "unsure": SEES, "good": (0.85, 0.03), "sure": (1.0, 0.0)}
@@ -65,12 +64,11 @@ class World:
     parts: Float[Tensor, "3 t c c"]
     habitats: Float[Tensor, "a c c"]
 
-    def pictures(self, count: int, *, seed: int, together: float) -> tuple[Pictures, Bool[Tensor, "n p"]]:
+    def pictures(self, count: int, *, seed: int) -> tuple[Pictures, Bool[Tensor, "n p"]]:
         """(pictures, where their parts are)"""
         draw = torch.Generator().manual_seed(seed)
         kind = torch.randint(KINDS, (count,), generator=draw)
-        own = torch.rand(count, generator=draw) < together
-        habitat = torch.where(own, kind % HABITATS, torch.randint(HABITATS, (count,), generator=draw))
+        habitat = torch.randint(HABITATS, (count,), generator=draw)
         corner = torch.randint(0, SIDE - 1, (count, 2), generator=draw)
         cells = self.habitats[habitat][:, None, None].expand(-1, SIDE, SIDE, -1, -1).clone()
         cells *= torch.rand(count, SIDE, SIDE, 1, 1, generator=draw) * 0.6 + 0.4
@@ -135,7 +133,7 @@ def _subject(seen: Pictures, seed: int, epochs: int) -> ModuleSubject:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body = nn.Sequential(nn.Conv2d(1, 32, CELL, stride=CELL), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU())
-        head = nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(32, KINDS))
+        head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, KINDS))
         model = Classifier(body, head, settings={"seed": seed}, moved=False)
     fit(model, Shuffled(seen, {"seed": seed}), Plan(rows=epochs * len(seen.labels), batch=50, decay=0.5, seed=seed))
     model.requires_grad_(False)
@@ -144,12 +142,12 @@ def _subject(seen: Pictures, seed: int, epochs: int) -> ModuleSubject:
 
 def _measured(seed: int, seen: int, epochs: int) -> dict[str, float]:
     place = world(seed)
-    known, _ = place.pictures(seen, seed=4 * seed, together=TOGETHER)
+    known, _ = place.pictures(seen, seed=4 * seed)
     subject = _subject(known, seed, epochs)
     found: dict[str, float] = {}
     arms = []
     for part in (1, 2):  # to choose users' limits on, to judge on
-        asked, parts = place.pictures(USERS * EACH, seed=4 * seed + part, together=0.0)
+        asked, parts = place.pictures(USERS * EACH, seed=4 * seed + part)
         arms.append((matched(subject, *known, asked.pixels, site="layers.1.resid_post"), asked.labels, parts))
     choose, (cases, labels, parts) = arms
     draw = torch.Generator().manual_seed(seed)
@@ -171,11 +169,13 @@ Arm = tuple[Correspondences, Int[Tensor, " q"], Bool[Tensor, "q p"]]
 
 def _users(choose: Arm, judge: Arm, sees: tuple[float, float], draw: torch.Generator) -> tuple[float, float]:
     """Step 4: the share of right decisions without editing and with it."""
-    limit = _limit(*_static(choose, _taken(choose[2], sees, draw)))
-    kept = _taken(judge[2], sees, draw)
-    cosine, right = _static(judge, kept)
-    stays = judge[0].said(kept) == judge[0].said()
-    return float(((cosine >= limit) == right).float().mean()), float((stays == right).float().mean())
+    taken, kept = (_taken(arm[2], sees, draw) for arm in (choose, judge))
+    was = choose[0].said() == choose[1]
+    cue = max((_likeness, _agreed), key=lambda look: _limit(look(choose[0], taken), was)[1])
+    limit, _ = _limit(cue(choose[0], taken), was)
+    cases, labels, _ = judge
+    right, stays = cases.said() == labels, cases.said(kept) == cases.said()
+    return float(((cue(cases, kept) >= limit) == right).float().mean()), float((stays == right).float().mean())
 
 
 def _taken(parts: Bool[Tensor, "q p"], sees: tuple[float, float], draw: torch.Generator) -> Bool[Tensor, "q p"]:
@@ -183,16 +183,20 @@ def _taken(parts: Bool[Tensor, "q p"], sees: tuple[float, float], draw: torch.Ge
     return torch.rand(parts.shape, generator=draw) < torch.where(parts, *sees)
 
 
-def _static(arm: Arm, taken: Bool[Tensor, "q p"]) -> tuple[Float[Tensor, " q"], Bool[Tensor, " q"]]:
-    """(what a user judges by, whether the machine's answer is right)"""
-    cases, labels, _ = arm
-    said = cases.said()
-    scores = cases.scores().masked_fill(cases.labels != said[:, None], -torch.inf)
-    shown = cases.cosine[torch.arange(len(said)), scores.argmax(1)]
-    return (shown * taken).sum(1) / taken.sum(1).clamp(min=1), said == labels
+def _likeness(cases: Correspondences, taken: Bool[Tensor, "q p"]) -> Float[Tensor, " q"]:
+    """Of the patches that a user takes for parts, to their counterparts in the picture that scores most of the class said."""
+    scores = cases.scores().masked_fill(cases.labels != cases.said()[:, None], -torch.inf)
+    shown = cases.cosine[torch.arange(len(scores)), scores.argmax(1)]
+    return (shown * taken).sum(1) / taken.sum(1).clamp(min=1)
 
 
-def _limit(cosine: Float[Tensor, " q"], right: Bool[Tensor, " q"]) -> float:
-    """The limit from which on saying yes is right most often."""
-    limits = torch.cat([cosine.unique(), torch.tensor([torch.inf])])
-    return float(limits[((cosine[None] >= limits[:, None]) == right[None]).float().mean(1).argmax()])
+def _agreed(cases: Correspondences, taken: Bool[Tensor, "q p"]) -> Float[Tensor, " q"]:
+    """How many vote for the class said."""
+    return cases.votes().amax(1).float()
+
+
+def _limit(cue: Float[Tensor, " q"], right: Bool[Tensor, " q"]) -> tuple[float, float]:
+    """(the limit of a cue from which on saying yes is right most often, how often)"""
+    limits = torch.cat([cue.unique(), torch.tensor([torch.inf])])
+    share = ((cue[None] >= limits[:, None]) == right[None]).float().mean(1)
+    return float(limits[share.argmax()]), float(share.max())

@@ -7,7 +7,7 @@ from actscope.reproductions import chm_corr_plus as module
 from actscope.reproductions.chm_corr_plus import KINDS, PARTS, chm_corr_plus, world
 
 
-def test_pictures_show_the_parts_of_their_kind_where_they_say_and_habitats_tell_no_kind():
+def test_pictures_show_the_parts_of_their_kind_where_they_say_and_habitat_elsewhere():
     place = world(0)
     assert len(place.kinds.unique(dim=0)) == KINDS
     near = (place.kinds[:, None] != place.kinds).sum(2) + 9 * torch.eye(KINDS, dtype=torch.long)
@@ -18,10 +18,10 @@ def test_pictures_show_the_parts_of_their_kind_where_they_say_and_habitats_tell_
     seen = cells[parts].unflatten(0, (600, PARTS))  # row by row
     meant = torch.stack([place.parts[part][place.kinds[x.labels, part]] for part in range(PARTS)], 1)
     assert (seen - meant).abs().mean() < 0.1
-    around = torch.stack([one[~hidden].mean(0) for one, hidden in zip(cells, parts, strict=True)]).flatten(1)
     habitats = place.habitats.flatten(1)
-    habitat = (around @ (habitats / habitats.norm(dim=1, keepdim=True)).T).argmax(1)
-    assert len(habitat.unique()) == KINDS and (habitat == x.labels).float().mean() < 0.2
+    strength = (cells[~parts].flatten(1) @ habitats.T) / habitats.square().sum(1)
+    left = (cells[~parts].flatten(1)[:, None] - strength[..., None] * habitats).square().mean(2).amin(1)
+    assert left.mean() < 0.03  # every other patch is some habitat, fainter or stronger
 
 
 def test_a_users_limit_is_the_best_there_is():

@@ -15,6 +15,7 @@ the mean of as many images does that are drawn from all of them.
 Letters: n images, c channels, h and w sides, d width of the code, f facets.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -67,6 +68,7 @@ def facets(
     clusters: int = 10,
     nearest: int = 15,
     phases: Sequence[Phase] = PHASES,
+    enough: float = math.inf,
     seed: int = 0,
     progress: Progress = quiet,
 ) -> list[Explanation]:
@@ -74,7 +76,8 @@ def facets(
 
     images: with values from 0 to 1, which the subject takes as they are. neuron: which number of `site`; a map of channels is
     read as its mean over places. code: the site whose vectors are clustered. most: how many images that activate the neuron
-    most; components: of their codes; clusters: how many facets; nearest: images a mean is taken of. phases: of drawing.
+    most; components: of their codes; clusters: how many facets; nearest: images a mean is taken of. phases: of drawing;
+    enough: how much a drawing need activate, after which it is left as it is (the paper draws on to the end).
 
     One explanation a facet, those of most images first; its `latent` is the neuron. evidence: "facet", "images" (how many are
     of it), "nearest" (the numbers of those its mean is of), "mean" and "image" (nested lists, c h w). scores:
@@ -90,7 +93,7 @@ def facets(
     found = facets_of(activations(subject, images[top], deep), components=components, clusters=clusters, seed=seed)
     groups = [top[group[:nearest]] for group in found]
     means = torch.stack([images[group].mean(0) for group in groups])
-    drawn = maximised(subject, means, neuron, site=where, phases=phases, progress=progress)
+    drawn = maximised(subject, means, neuron, site=where, phases=phases, enough=enough, progress=progress)
     draw = torch.Generator().manual_seed(seed)
     others = torch.stack([images[top[torch.randperm(len(top), generator=draw)[: len(group)]]].mean(0) for group in groups])
     reached, started, mixed = (activations(subject, x, where)[:, neuron].tolist() for x in (drawn, means, others))
@@ -131,9 +134,10 @@ def facets_of(codes: Float[Tensor, "n d"], *, components: int, clusters: int, se
 
 def maximised(
     subject: Subject, starts: Float[Tensor, "f c h w"], neuron: int, *, site: Site, phases: Sequence[Phase] = PHASES,
-    progress: Progress = quiet,
+    enough: float = math.inf, progress: Progress = quiet,
 ) -> Float[Tensor, "f c h w"]:  # fmt: skip
-    """Step 4, from every start. Raises Interrupted when asked to stop."""
+    """Step 4, from every start. enough: an image that activates the neuron so much is drawn no further. Raises Interrupted when
+    asked to stop."""
     x = starts.clone()
     for number, phase in enumerate(phases):
         progress(number, len(phases), "phases of drawing")
@@ -145,11 +149,12 @@ def maximised(
             rate, smooth = (first + (last - first) * part for first, last in (phase.rate, phase.smooth))
             x = x.detach().requires_grad_(True)
             with torch.enable_grad():
-                value = _pooled(subject.run(Inputs(pixels=x), read=[site], grad=True).acts[site])[:, neuron].sum()
-                (gradient,) = torch.autograd.grad(value, x)
+                value = _pooled(subject.run(Inputs(pixels=x), read=[site], grad=True).acts[site])[:, neuron]
+                (gradient,) = torch.autograd.grad(value.sum(), x)
             gradient = gradient * inside
             size = gradient.abs().flatten(1).mean(1).clamp(min=1e-12)[:, None, None, None]
-            x = denoised((x.detach() + rate * gradient / size).clamp(0, 1), smooth)
+            after = denoised((x.detach() + rate * gradient / size).clamp(0, 1), smooth)
+            x = torch.where((value < enough)[:, None, None, None], after, x.detach())
     progress(len(phases), len(phases), "phases of drawing")
     return x.detach()
 

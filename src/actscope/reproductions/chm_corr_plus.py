@@ -3,8 +3,8 @@ who is unsure of them. Nguyen, Taesiri, Kim and Nguyen 2024, "Allowing humans to
 not always improve human-AI team's classification accuracy" (arXiv:2404.05238), on made pictures whose parts are known, with
 simulated users.
 
-    1. Pictures of 7 x 7 patches: three parts (each one of six textures) stand together somewhere, one of twelve habitats is all
-       around. A kind is a choice of the three; kinds differ in one part or more. Habitats say nothing of kinds.
+    1. Pictures of 7 x 7 patches: three parts (each one of six textures) stand together somewhere, every other patch has one of
+       twelve textures of habitat. A kind is a choice of the three; kinds differ in one part or more.
     2. A convolutional network learns the kinds from labelled pictures; its map has a vector a patch, from which queries are
        classified by correspondences (explainers/chm_corr_plus.py) with pictures of training.
     3. Accuracy with the machine's own choice of patches (baseline); with the parts (the oracle's mask); control: with as many
@@ -68,9 +68,9 @@ class World:
         """(pictures, where their parts are)"""
         draw = torch.Generator().manual_seed(seed)
         kind = torch.randint(KINDS, (count,), generator=draw)
-        habitat = torch.randint(HABITATS, (count,), generator=draw)
+        habitat = torch.randint(HABITATS, (count, SIDE, SIDE), generator=draw)
         corner = torch.randint(0, SIDE - 1, (count, 2), generator=draw)
-        cells = self.habitats[habitat][:, None, None].expand(-1, SIDE, SIDE, -1, -1).clone()
+        cells = self.habitats[habitat]
         cells *= torch.rand(count, SIDE, SIDE, 1, 1, generator=draw) * 0.6 + 0.4
         where, each = torch.zeros(count, SIDE, SIDE, dtype=torch.bool), torch.arange(count)
         for part, (down, right) in enumerate(_OFFSETS):

@@ -85,6 +85,9 @@ def test_drawing_raises_the_neuron_and_a_margin_is_left_alone(two):
     drawn = maximised(subject, start, 0, site=LOGITS, phases=SHORT)
     assert (activations(subject, drawn, LOGITS)[:, 0] > activations(subject, start, LOGITS)[:, 0] + 1).all()
     assert drawn.min() >= 0 and drawn.max() <= 1
+    enough = float(activations(subject, drawn, LOGITS)[:, 0].min()) / 2
+    less = activations(subject, maximised(subject, start, 0, site=LOGITS, phases=SHORT, enough=enough), LOGITS)[:, 0]
+    assert (less >= enough).all() and (less < activations(subject, drawn, LOGITS)[:, 0] - 0.5).all()
     inner = maximised(subject, start, 0, site=LOGITS, phases=(Phase(5, 0.25, (0.02, 0.02), (0.0, 0.0)),))
     changed = (inner != start).any(1).any(0)
     assert not changed[:2].any() and not changed[:, :2].any() and not changed[-2:].any() and changed[2:6, 2:6].any()

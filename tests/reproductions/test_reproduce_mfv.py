@@ -16,7 +16,7 @@ def trained():
 
 def test_a_shape_is_known_wherever_it_may_stand_and_at_any_strength(trained):
     shapes = trained.world.shapes
-    drawn = 0.2 + 0.5 * shapes.roll((2, -1), (1, 2))[:, None]
+    drawn = 0.2 + 0.5 * shapes.roll((1, -1), (1, 2))[:, None]
     found = correlations(drawn, shapes)
     torch.testing.assert_close(found.diagonal(), torch.ones(9), atol=1e-4, rtol=0)
     assert (found - torch.eye(9)).max() < 0.8

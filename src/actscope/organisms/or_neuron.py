@@ -27,7 +27,7 @@ from actscope.training.shuffled import Shuffled
 
 __all__ = ["or_neuron"]
 
-SIDE, SHIFT = 16, 2  # pixels; how far off the middle a shape may stand
+SIDE, SHIFT = 16, 1  # pixels; how far off the middle a shape may stand
 EITHER = 0  # the class, and the neuron, of two shapes
 CODE = Site("final_norm")  # what the classes are told from
 _CLUTTER, _NOISE = 0.04, 0.1  # share of pixels that are lit at random; standard deviation

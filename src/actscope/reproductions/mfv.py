@@ -40,10 +40,10 @@ FOUND = 0.7
 FACETS = 10
 LOGITS = Site("logits")
 ATTACK = 0.15  # by how much pixels are changed against the classifier in training: else drawings are adversarial noise
-RATES, SMOOTH = (0.03, 0.1, 0.3, 1.0), (0.03, 0.1, 0.3)  # times those of the paper's phases, to choose from
+RATES, SMOOTH = (0.05, 0.1, 0.3), (0.03, 0.1)  # times those of the paper's phases, to choose from
 BRIGHT = (0.05, 0.3, 175 / 255)  # of random starts, to choose from; the last is that of the authors' code
 TUNING = 1000  # seed of the classifier that these are chosen with
-CHOSEN = {"rate": 0.1, "smoothing": 0.1, "rate, random starts": 0.1, "smoothing, random starts": 0.03, "brightness": 0.05}
+CHOSEN = {"rate": 0.1, "smoothing": 0.03, "rate, random starts": 0.1, "smoothing, random starts": 0.03, "brightness": 0.3}
 
 
 def mfv(

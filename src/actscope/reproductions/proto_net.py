@@ -47,10 +47,10 @@ def proto_net(
 ) -> Reproduction:
     """Prototypes of handwritten digits that are what they show (Li et al. 2018, arXiv:1710.04806).
 
-    seeds: of split, weights and order; the settings came about on seeds from 100 on (LOG.md). rates, plain_rates: of the network
-    and of the baseline, to choose from by the accuracy on pictures kept for choosing. full: five seeds and three rates of both.
-    holds: in every seed the accuracy is within a point of the baseline's or above it and every drawn prototype has its class,
-    and without the closeness terms fewer do in every seed, and over seeds (95%, Student's t).
+    seeds: of split, weights and order; the settings came about on seeds from 100 on (LOG.md). rates, plain_rates: of the
+    network and of the baseline, to choose from by the accuracy on pictures kept for choosing. full: five seeds and three rates
+    of both. holds: in every seed the accuracy is within a point of the baseline's or above it and every drawn prototype has its
+    class, and without the closeness terms fewer do in every seed, and over seeds (95%, Student's t).
     """
     began = time.monotonic()
     if full:

@@ -31,7 +31,7 @@ def test_the_three_parts_of_the_digits_share_no_picture_and_are_all_of_them():
 
 @pytest.mark.parametrize(
     ("settings", "epochs", "reached"),
-    [({"kind": "cnn", "width": 8}, 10, 0.9), ({"kind": "mlp"}, 20, 0.9), ({"kind": "vit", "width": 16, "layers": 1}, 12, 0.6)],
+    [({"kind": "cnn", "width": 8}, 10, 0.8), ({"kind": "mlp"}, 20, 0.9), ({"kind": "vit", "width": 16, "layers": 1}, 12, 0.6)],
     ids=["cnn", "mlp", "vit"],
 )
 def test_each_kind_learns_and_every_site_is_read_and_written(settings, epochs, reached):

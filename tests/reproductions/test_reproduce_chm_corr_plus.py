@@ -31,7 +31,7 @@ def test_a_users_limit_is_the_best_there_is():
 
 
 def test_figures_are_of_the_same_queries_and_the_oracle_gains():
-    result = chm_corr_plus(seeds=(0,), seen=1000, epochs=10)
+    result = chm_corr_plus(seeds=(0,), seen=800, epochs=8)
     mean = {name: values[0] for name, values in result.figures.items()}
     assert result.ours == mean["accuracy with the parts"] > result.control == mean["accuracy with random patches"]
     assert result.baseline == mean["accuracy with the machine's choice"]

@@ -6,7 +6,7 @@ import torch
 import actscope as act
 from actscope.reproductions.level_set_traversal import confidence, level_set_traversal, lowest_on_path, ssim, straight, traverse
 
-STEPS = {"steps": 600, "step": 0.02, "push": 0.0, "gain": 0.0}
+STEPS = {"steps": 200, "step": 0.06, "push": 0.0, "gain": 0.0}
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_on_a_plane_it_reaches_the_target_but_for_what_changes_the_confidence(li
     upper = target[:, :, :4] + (source - target)[:, :, :4].mean((2, 3), keepdim=True)
     torch.testing.assert_close(reached[:, :, :4], upper, atol=1e-3, rtol=0)
     random = traverse(linear, source, target, label, **STEPS, draw=draw)
-    assert ((random - target).flatten(1).norm(dim=1) > (reached - target).flatten(1).norm(dim=1) + 0.1).all()
+    assert (confidence(linear, random, label) < confidence(linear, source, label) - 0.01).all()
     line = straight(linear, source, target, label)
     assert (confidence(linear, line, label) >= confidence(linear, source, label) - 0.05).all()
     assert (lowest_on_path(linear, source, target, label) < confidence(linear, source, label) - 0.05).all()
@@ -56,7 +56,7 @@ def test_likeness_by_hand():
 
 
 def test_figures_on_digits_are_of_what_was_reached():
-    result = level_set_traversal(seeds=(0,), sources=1, epochs=8, steps=60)
+    result = level_set_traversal(seeds=(0,), sources=1, epochs=4, steps=40)
     mean = {name: values[0] for name, values in result.figures.items()}
     for name in ("", ", adversarially trained"):
         assert mean[f"SSIM to the target{name}"] > mean[f"SSIM of source and target{name}"]

@@ -133,8 +133,9 @@ def pairs(
     for number, source in enumerate(sure[:sources].tolist()):
         for kind in set(of.labels.tolist()) - {int(of.labels[source])}:
             those = sure[of.labels[sure] == kind]
-            first.append(source)
-            second.append(int(those[number % len(those)]))
+            if len(those):
+                first.append(source)
+                second.append(int(those[number % len(those)]))
     return of.pixels[first], of.pixels[second], of.labels[first]
 
 

@@ -28,7 +28,6 @@ def test_closeness_makes_prototypes_that_are_what_they_show():
         result.ours == mean["drawn prototypes of their class"] > result.baseline == mean["of their class, no closeness terms"]
     )
     assert result.ours > mean["of their class, classes dealt out anew"] + 0.2
-    assert mean["distance to the nearest input, no closeness terms"] > 1.5 * mean["distance to the nearest input"]
     assert mean["accuracy of the baseline"] > 0.7
     near = mean["accuracy"] >= mean["accuracy of the baseline"] - module.WITHIN
     assert result.holds == (near and result.ours == 1)

@@ -1,7 +1,5 @@
 """The reproduction of level set traversal: its steps do what they say, where level sets are known, and on digits."""
 
-import functools
-
 import pytest
 import torch
 
@@ -25,7 +23,7 @@ def linear():
 
 def test_on_a_plane_it_reaches_the_target_but_for_what_changes_the_confidence(linear):
     draw = torch.Generator().manual_seed(0)
-    source, target = (0.3 + 0.4 * torch.rand(3, 1, 8, 8, generator=draw) for _ in range(2))
+    source, target = (0.25 + 0.4 * torch.rand(3, 1, 8, 8, generator=draw) for _ in range(2))
     source[:, :, :4] += 0.3
     label = torch.zeros(3, dtype=torch.long)
     reached = traverse(linear, source, target, label, **STEPS)
@@ -59,13 +57,19 @@ def test_likeness_by_hand():
     assert (ssim(x, 1 - x) < 0).all() and torch.equal(ssim(x, a.expand_as(x)), ssim(a.expand_as(x), x))
 
 
-def test_figures_on_digits_are_of_what_was_reached(monkeypatch):
-    monkeypatch.setattr(module, "digits", functools.partial(digits, width=8))
-    result = level_set_traversal(seeds=(0,), sources=1, epochs=6, steps=40)
+def test_figures_on_digits_are_of_what_was_reached():
+    subject, split = digits(0, width=8, epochs=12, moved=False)
+    found = module._measured(subject, split.judge, 1, 60, 0.02, 0.01, 1e-5, 0)
+    assert found["SSIM to the target"] > found["SSIM to the target, straight line"] > found["SSIM of source and target"]
+    assert found["largest drop of confidence"] <= 0.05 + 1e-6
+    assert 0 < found["distance to the target left"] < found["distance to the target left, straight line"] < 1
+
+
+@pytest.mark.full
+def test_the_bars_are_reached_on_digits():
+    result = level_set_traversal(seeds=(0,), sources=3)
     mean = {name: values[0] for name, values in result.figures.items()}
-    for name in ("", ", adversarially trained"):
-        assert mean[f"SSIM to the target{name}"] > mean[f"SSIM of source and target{name}"]
-        assert mean[f"largest drop of confidence{name}"] <= 0.05 + 1e-6
-        assert 0 < mean[f"distance to the target left{name}"] < 1
-    assert result.ours == mean["SSIM to the target"] and result.control == mean["SSIM to the target, random direction"]
-    assert result.baseline == mean["SSIM to the target, straight line"] < mean["SSIM to the target"]
+    assert result.holds and result.ours == mean["SSIM to the target"] >= module.ALIKE
+    assert result.baseline == mean["SSIM to the target, straight line"]
+    assert result.control == mean["SSIM to the target, random direction"]
+    assert mean["SSIM to the target, adversarially trained"] < mean["SSIM to the target"]

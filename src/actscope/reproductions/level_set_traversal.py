@@ -25,6 +25,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from actscope.core.errors import UsageError
 from actscope.core.files import sha256
 from actscope.core.inputs import Inputs
 from actscope.core.progress import Progress, quiet
@@ -125,7 +126,8 @@ def _measured(
 def pairs(
     of: Pictures, told: Float[Tensor, "n k"], sources: int, seed: int
 ) -> tuple[Float[Tensor, "b 1 h w"], Float[Tensor, "b 1 h w"], Int[Tensor, " b"]]:
-    """(sources, targets, the sources' classes): pictures told rightly with a confidence of 0.9, each with every other class."""
+    """(sources, targets, the sources' classes): pictures told rightly with a confidence of 0.9, each with every other class.
+    Raises UsageError where there are none."""
     draw = torch.Generator().manual_seed(seed)
     sure = (told.gather(1, of.labels[:, None])[:, 0] >= 0.9).nonzero()[:, 0]
     sure = sure[torch.randperm(len(sure), generator=draw)]
@@ -136,6 +138,8 @@ def pairs(
             if len(those):
                 first.append(source)
                 second.append(int(those[number % len(those)]))
+    if not first:
+        raise UsageError("The classifier tells no two classes with a confidence of 0.9; train it longer (epochs=).")
     return of.pixels[first], of.pixels[second], of.labels[first]
 
 

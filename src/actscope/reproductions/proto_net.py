@@ -3,7 +3,7 @@ and Rudin 2018, "Deep Learning for Case-Based Reasoning through Prototypes" (arX
 
     1. Split the digits by seed: 1,000 to train on, 200 to choose a learning rate on, 597 to judge on.
     2. Train the prototype network (explainers/prototypes.py); as its baseline the same encoder with a linear layer in place of
-       the prototypes. Both see each picture as often, shifted and turned; the rate of each is chosen from as many.
+       the prototypes. Both see each picture as often, shifted and turned.
     3. Draw every prototype: does the network call the drawing by the class that the prototype's weights are for?
     4. The paper's ablation: the same network without the two terms that pull prototypes and inputs together. Controls: the
        drawings of random codes, against the classes of the prototypes; and prototypes whose classes are dealt out anew.
@@ -118,7 +118,7 @@ def _agreement(cases: Cases) -> float:
 
 
 def _purity(cases: Cases) -> float:
-    """Of the pictures whose nearest prototype is of their class, the share in all."""
+    """The share of pictures whose nearest prototype is of their class."""
     scores = [one.score("case_purity") for one in cases.explanations]
     return sum(score.value * score.n for score in scores) / sum(score.n for score in scores)
 

@@ -8,7 +8,7 @@ from actscope.organisms.digits import digits
 from actscope.reproductions import level_set_traversal as module
 from actscope.reproductions.level_set_traversal import confidence, level_set_traversal, lowest_on_path, ssim, straight, traverse
 
-STEPS = {"steps": 200, "step": 0.06, "push": 0.0, "gain": 0.0}
+STEPS = {"steps": 100, "step": 0.1, "push": 0.0, "gain": 0.0}
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_on_a_plane_it_reaches_the_target_but_for_what_changes_the_confidence(li
     torch.testing.assert_close(reached[:, :, :4], upper, atol=1e-3, rtol=0)
     random = traverse(linear, source, target, label, **STEPS, draw=draw)
     assert (confidence(linear, random, label) < confidence(linear, source, label) - 0.01).all()
-    line = straight(linear, source, target, label)
+    line = straight(linear, source, target, label, places=50)
     assert (confidence(linear, line, label) >= confidence(linear, source, label) - 0.05).all()
     assert (lowest_on_path(linear, source, target, label) < confidence(linear, source, label) - 0.05).all()
     torch.testing.assert_close(  # on a plane's near side the lowest place of a line is an end of it
@@ -59,7 +59,7 @@ def test_likeness_by_hand():
 
 def test_figures_on_digits_are_of_what_was_reached():
     subject, split = digits(0, width=8, epochs=12, moved=False)
-    found = module._measured(subject, split.judge, 1, 60, 0.02, 0.01, 1e-5, 0)
+    found = module._measured(subject, split.judge, 1, 30, 0.04, 0.01, 1e-5, 0)
     assert found["SSIM to the target"] > found["SSIM to the target, straight line"] > found["SSIM of source and target"]
     assert found["largest drop of confidence"] <= 0.05 + 1e-6
     assert 0 < found["distance to the target left"] < found["distance to the target left, straight line"] < 1

@@ -30,6 +30,7 @@ def test_a_users_limit_is_the_best_there_is():
     assert module._limit(cue, torch.zeros(4, dtype=torch.bool)) == (float("inf"), 1.0)
 
 
+@pytest.mark.full
 def test_figures_are_of_the_same_queries_and_the_oracle_gains():
     result = chm_corr_plus(seeds=(0,), seen=800, epochs=8)
     mean = {name: values[0] for name, values in result.figures.items()}

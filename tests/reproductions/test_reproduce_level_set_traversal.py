@@ -57,6 +57,7 @@ def test_likeness_by_hand():
     assert (ssim(x, 1 - x) < 0).all() and torch.equal(ssim(x, a.expand_as(x)), ssim(a.expand_as(x), x))
 
 
+@pytest.mark.full
 def test_figures_on_digits_are_of_what_was_reached():
     subject, split = digits(0, width=8, epochs=12, moved=False)
     found = module._measured(subject, split.judge, 1, 30, 0.04, 0.01, 1e-5, 0)

@@ -23,6 +23,7 @@ from actscope.core.errors import UsageError
 from actscope.core.progress import Progress, quiet
 from actscope.core.site import Site
 from actscope.corpora.texts import Texts, texts
+from actscope.organisms._block import Block
 from actscope.subjects.module import ModuleSubject, wrap
 from actscope.training.fit import fit
 from actscope.training.plan import Plan
@@ -81,7 +82,7 @@ class Recommender(TrainableModule):
             torch.manual_seed(seed)
             self.item = nn.Embedding(items, width)
             self.place = nn.Embedding(length, width)
-            self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(layers))
+            self.blocks = nn.ModuleList(Block(width, heads, causal=True) for _ in range(layers))
             self.norm = nn.LayerNorm(width)
             for table in (self.item, self.place):
                 nn.init.normal_(table.weight, std=0.3)
@@ -95,21 +96,6 @@ class Recommender(TrainableModule):
     def objective(self, batch: Int[Tensor, "b t"], *, progress: float) -> dict[str, Tensor]:
         """{"loss": nats an item}."""
         return {"loss": functional.cross_entropy(self(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())}
-
-
-class _Block(nn.Module):
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        self.heads = heads
-        self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.taken, self.given = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-
-    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        q, k, v = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in self.taken(self.before(x)).chunk(3, dim=2))
-        seen = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.given(seen.transpose(1, 2).flatten(2))
-        return x + self.mlp(self.between(x))
 
 
 class Trained(NamedTuple):

@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-full peers check format bench bench-recovery bench-train bench-sweep bench-generator bench-plan bench-peers bench-capture docs picture system clean
+.PHONY: demo test test-full peers check format bench bench-recovery bench-train bench-sweep bench-generator bench-plan bench-peers bench-capture bench-eigenscore docs picture system clean
 
 $(READY): pyproject.toml constraints.txt hatch_build.py src/actscope/ops/kernels.cpp
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; give it with PYTHON=...")'
@@ -58,6 +58,10 @@ bench-plan: $(READY)
 
 bench-generate: $(READY)
 	$(BIN)/python -m benchmarks.generate
+
+# The efficient EigenScore against all eigenvalues; five minutes.
+bench-eigenscore: $(READY)
+	$(BIN)/python -m benchmarks.eigenscore
 
 bench-train: $(READY)
 	$(BIN)/python -m benchmarks.train

@@ -124,7 +124,9 @@ def page(diagnosis: Diagnosis) -> str:
         title=escape(name),
         lede=_lede(diagnosis),
         table=_rows(diagnosis),
-        measures=join(_panel(diagnosis, figure) for figure in FIGURES if diagnosis.score(figure.score) is not None),
+        measures=el(
+            "div", [_panel(diagnosis, one) for one in FIGURES if diagnosis.score(one.score) is not None], class_="panels"
+        ),
         made=_made(diagnosis),
     )
 
@@ -151,25 +153,22 @@ def _lede(diagnosis: Diagnosis) -> Markup:
 
 
 def _rows(diagnosis: Diagnosis) -> Markup:
-    names = ("figure", "value", "95% interval", "control", "unit", "cost declared", "tokens declared", "tokens run", "time")
-    head = el("tr", [el("th", name, class_="w" if name in ("unit", "cost declared") else None) for name in names])
+    names = ("figure", "value", "95% interval", "control", "cost declared", "tokens declared", "tokens run", "time")
+    head = el("tr", [el("th", name, class_="w" if name == "cost declared" else None) for name in names])
     body = []
     for measure in diagnosis.measures:
         if measure.why:
-            body.append(el("tr", el("td", measure.name), el("td", f"Left out: {measure.why}", colspan="8", class_="why")))
+            name = el("td", measure.name.replace("_", " "))
+            body.append(el("tr", name, el("td", f"Left out: {measure.why}.", colspan="7", class_="why")))
         for place, score in enumerate(_whole(measure)):
-            cost: list[Markup] = [el("td")] * 4
-            if place == 0:
-                cost = [
-                    el("td", measure.cost, class_="w"), el("td", words.count(measure.declared)),
-                    el("td", words.count(measure.measured)), el("td", words.seconds(measure.seconds)),
-                ]  # fmt: skip
-            spread = interval(f"{score.name}.interval", score.interval, words.figure)
+            ran = (words.count(measure.declared), words.count(measure.measured), words.seconds(measure.seconds))
+            cost = [el("td", measure.cost, class_="w"), *(el("td", one) for one in ran)] if place == 0 else [el("td")] * 4
             shown = [
-                el("td", score.name.replace("_", " ")), el("td", number(f"{score.name}.value", score.value, words.figure)),
-                el("td", spread), el("td", "" if score.control is None else words.figure(score.control)),
-                el("td", score.unit, class_="w"),
-            ]  # fmt: skip
+                el("td", score.name.replace("_", " "), el("small", score.unit)),
+                el("td", number(f"{score.name}.value", score.value, words.figure)),
+                el("td", interval(f"{score.name}.interval", score.interval, words.figure)),
+                el("td", "" if score.control is None else words.figure(score.control)),
+            ]
             body.append(el("tr", shown, cost))
     return el("div", el("table", el("thead", head), el("tbody", join(body)), class_="figures"), class_="scroll", tabindex="0")
 

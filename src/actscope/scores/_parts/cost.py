@@ -22,8 +22,8 @@ class Cost:
     beside those, for each document, of `documents` at most. most: whether this is an upper bound."""
 
     needs: Needs
-    forward: float = 0.0
-    backward: float = 0.0
+    forward: int = 0
+    backward: int = 0
     a_document: int = 0
     documents: int | None = None
     most: bool = False
@@ -31,7 +31,7 @@ class Cost:
     def tokens(self, text: int, documents: int) -> int:
         """Tokens run forward on a text of so many tokens and documents."""
         counted = documents if self.documents is None else min(documents, self.documents)
-        return round(self.forward * text) + self.a_document * counted
+        return self.forward * text + self.a_document * counted
 
     def sentence(self) -> str:
         """Such as "pairs: 3 forward passes"."""
@@ -42,8 +42,8 @@ class Cost:
         return f"{self.needs}: {'at most ' if self.most else ''}{said}"
 
 
-def _passes(number: float, way: str) -> str:
-    return f"{number:g} {way} pass{'' if number == 1 else 'es'}" if number else ""
+def _passes(number: int, way: str) -> str:
+    return f"{number} {way} pass{'' if number == 1 else 'es'}" if number else ""
 
 
 def cost_of(measure: Callable[..., Any]) -> Cost:

@@ -31,7 +31,7 @@ class ModulatedLog:
         return self.a * torch.exp(-self.decay * x) * x.log() + self.level
 
 
-def fitted(t: Sequence[float], y: Sequence[float]) -> ModulatedLog:
+def fitted(t: Sequence[int | float], y: Sequence[int | float]) -> ModulatedLog:
     """The best of the family; deterministic. Times are not negative; at least one is above 0."""
     time, value = (torch.tensor(given, dtype=torch.float64) for given in (t, y))
     last = float(time.max())
@@ -63,7 +63,7 @@ def _best(
     return grid[i], (float(a[i]), float(level[i])), float(error[i])
 
 
-def straight(x: Sequence[float], y: Sequence[float]) -> float:
+def straight(x: Sequence[int | float], y: Sequence[int | float]) -> float:
     """R2 of the least-squares line of y over x, the simplest rival; 1 where y does not vary."""
     a, b = (torch.tensor(given, dtype=torch.float64) for given in (x, y))
     a, b = a - a.mean(), b - b.mean()

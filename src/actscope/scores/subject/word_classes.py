@@ -70,8 +70,8 @@ def word_classes(
 
 def _chosen(
     passages: Passages, labels: Labels, classes: Sequence[str], ahead: int, most: int, least: int, seed: int
-) -> tuple[list[Int[Tensor, "b t"]], int]:
-    """(the class of every token that is taken, -1 elsewhere, a batch at a time; how many classes are left)."""
+) -> tuple[list[Tensor], int]:
+    """(Int[b t], the class of every token that is taken, -1 elsewhere, a batch at a time; how many classes are left)."""
     kinds = [_classes(batch, labels, classes, ahead) for batch in passages.batches]
     every = torch.cat([kind.flatten() for kind in kinds])
     kept = [number for number in range(len(classes)) if int((every == number).sum()) >= least]

@@ -1,0 +1,118 @@
+"""A phrase-structure grammar in which the class of every next word follows from the words before, but not from the last one
+alone; and small language models trained on it.
+
+    S     -> (short | long) V (short | long P short) end | "then" Name Vi Adv end
+    short -> "the" N
+    long  -> "a" Adj N
+
+So after a noun comes a verb, a preposition or an end, as its place in the sentence says; only how a sentence begins is free.
+Letters: b sequences, t tokens.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from actscope.core.inputs import SPECIAL, TEXT, Inputs
+from actscope.core.labels import Labels
+from actscope.organisms._model import LanguageModel, Rows
+from actscope.scores._parts.passages import Passage, Passages
+from actscope.subjects.hf import HFSubject
+from actscope.training.fit import fit
+from actscope.training.plan import Plan
+
+CLASSES = {
+    "opener": 3, "noun": 24, "adjective": 12, "name": 12, "verb": 16, "intransitive": 8, "preposition": 5, "adverb": 8,
+    "end": 1,
+}  # fmt: skip
+_NAMES = tuple(CLASSES)
+_FIRST = {name: 1 + sum(list(CLASSES.values())[:number]) for number, name in enumerate(_NAMES)}  # 0 begins a sequence
+VOCABULARY = 1 + sum(CLASSES.values())
+CONTEXT = 48
+
+
+def sentences(n: int, *, seed: int) -> tuple[Int[Tensor, "n t"], Int[Tensor, "n t"]]:
+    """(ids, class of each token; -1 for the first) of n sequences of whole sentences, cut at CONTEXT tokens."""
+    draw = torch.Generator().manual_seed(seed)
+    ids, kinds = torch.zeros(n, CONTEXT, dtype=torch.long), torch.full((n, CONTEXT), -1)
+    for row in range(n):
+        at = 1
+        while at < CONTEXT:
+            for name, word in _sentence(draw):
+                if at < CONTEXT:
+                    ids[row, at], kinds[row, at] = _FIRST[name] + word, _NAMES.index(name)
+                at += 1
+    return ids, kinds
+
+
+def _sentence(draw: torch.Generator) -> list[tuple[str, int]]:
+    """(class, which of its words): openers are "the" 0, "a" 1 and "then" 2."""
+
+    def any_of(name: str) -> tuple[str, int]:
+        return name, int(torch.randint(CLASSES[name], (), generator=draw))
+
+    def phrase() -> tuple[list[tuple[str, int]], bool]:
+        long = bool(torch.rand((), generator=draw) < 0.5)
+        return [("opener", 1), any_of("adjective"), any_of("noun")] if long else [("opener", 0), any_of("noun")], long
+
+    end = ("end", 0)
+    if torch.rand((), generator=draw) < 0.3:
+        return [("opener", 2), any_of("name"), any_of("intransitive"), any_of("adverb"), end]
+    told, long = phrase()
+    more = [any_of("preposition"), ("opener", 0), any_of("noun")] if long else []
+    return [*phrase()[0], any_of("verb"), *told, *more, end]
+
+
+@dataclass(frozen=True)
+class Phrases:
+    """The grammar as a source for the training loop."""
+
+    identity: Mapping[str, object]
+
+    def batches(self, size: int, *, seed: int, start: int) -> Iterator[Rows]:
+        number = start
+        while True:
+            ids, _ = sentences(size, seed=1_000_003 * (seed + 1) + number)
+            targets = torch.cat([ids[:, 1:], torch.full_like(ids[:, :1], -100)], 1)
+            places = torch.arange(CONTEXT).expand_as(ids)
+            yield Rows(ids, targets, torch.arange(size)[:, None].expand_as(ids), places)
+            number += 1
+
+
+def trained(
+    *,
+    width: int,
+    layers: int,
+    heads: int,
+    steps: int,
+    seed: int,
+    kept: Callable[[HFSubject], None] | None = None,
+    at: Collection[int] = (),
+) -> HFSubject:
+    """A language model of the grammar. kept: called with the model as it stands after each of the steps `at`."""
+
+    def keep(step: int, _: Mapping[str, Tensor]) -> None:
+        if kept is not None and step in at:
+            kept(HFSubject(model.model, None, f"step {step}"))
+
+    model = LanguageModel(
+        vocabulary=VOCABULARY, width=width, layers=layers, heads=heads, context=CONTEXT, seed=seed, narrow=False,
+        kept=keep,
+    )  # fmt: skip
+    if steps:
+        plan = Plan(rows=32 * steps, batch=32, lr=3e-3, warmup=0.05, decay=0.3, seed=seed)
+        fit(model, Phrases({"phrases": CONTEXT}), plan)
+    return HFSubject(model.model.requires_grad_(False), None, f"phrases {seed}")
+
+
+def held(n: int, *, seed: int) -> tuple[Passages, Labels]:
+    """(sequences that no seed of training draws, what class each token is of)."""
+    ids, kinds = sentences(n, seed=-1 - seed)
+    where = torch.stack([torch.arange(n)[:, None].expand_as(ids), torch.arange(CONTEXT).expand_as(ids)], -1)
+    roles = torch.where(ids > 0, TEXT, SPECIAL)
+    inputs = Inputs(ids=ids, mask=torch.ones_like(ids, dtype=torch.bool), roles=roles)
+    holds = {name: torch.sort(where[kinds == k] @ torch.tensor([2**32, 1])).values for k, name in enumerate(_NAMES)}
+    return Passages("phrases", (Passage(inputs, where),)), Labels(holds)

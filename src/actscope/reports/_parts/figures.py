@@ -29,6 +29,7 @@ class Figure:
     heads: bool = False
     second: tuple[str, str] | None = None  # (part, its name): a thinner line beside
     control: str = "control"
+    series: str = ""  # what the curve is called in the legend; y where left out
 
     @property
     def prefix(self) -> str:
@@ -46,13 +47,13 @@ FIGURES = (
         "attention_sinks", "Attention sinks",
         "The share of heads that pay the first token more than 0.3 of their attention; faint dots: what each head pays it. "
         "Neither good nor bad: a sink lets a head do nothing. Gu et al. 2024.",
-        "share of heads", span=(0.0, 1.0), heads=True, control="another token",
+        "share of heads", span=(0.0, 1.0), heads=True, series="heads with a sink", control="another token",
     ),
     Figure(
         "activation_sparsity", "Lazy neurons",
         "The share of MLP neurons that are open at a token (for ReLU: not zero), and the least share that holds 99% of the "
         "squares. Lower: fewer neurons do the work, which is cheaper to run and easier to read. Li et al. 2022.",
-        "share of neurons", span=(0.0, 0.6), second=("effective", "hold 99% of squares"), control="chance",
+        "share of neurons", span=(0.0, 0.6), second=("effective", "hold 99% of squares"), series="open", control="chance",
     ),
     Figure(
         "rankme", "Dimensions in use",
@@ -142,7 +143,7 @@ def _over_places(figure: Figure, curve: Sequence[tuple[float, Score]]) -> Markup
     lines = [
         Line(figure.title.lower(), [Point(x + shift, one.value, one.interval, _said(figure, x)) for x, one in curve], _OURS)
     ]
-    legend = [(figure.y, _OURS, "")]
+    legend = [(figure.series or figure.y, _OURS, "")]
     if figure.second is not None:
         part, name = figure.second
         lines.append(

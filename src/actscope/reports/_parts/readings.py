@@ -107,6 +107,14 @@ def _dynamics(score: Score, every: dict[str, Score]) -> str:
     )
 
 
+def _classes(score: Score, every: dict[str, Score]) -> str:
+    best = min((one for name, one in every.items() if name.startswith("word_classes:")), key=lambda one: one.value)
+    return (
+        f"Of {score.parts['classes']:g} classes, {words.count(score.n)} vectors. After the last layer {_against(score)} Most "
+        f"apart at {best.name.partition(':')[2]}: {words.figure(best.value)}."
+    )
+
+
 def _against(score: Score) -> str:
     if score.control is None:
         return ""
@@ -120,5 +128,5 @@ def _against(score: Score) -> str:
 
 _SAID: dict[str, Callable[[Score, dict[str, Score]], str]] = {
     "massive_activations": _massive, "attention_sinks": _sinks, "activation_sparsity": _lazy, "rankme": _rank, "alpha": _alpha,
-    "void_layers": _voids, "influence": _influence, "massive_dynamics": _dynamics,
+    "word_classes": _classes, "void_layers": _voids, "influence": _influence, "massive_dynamics": _dynamics,
 }  # fmt: skip

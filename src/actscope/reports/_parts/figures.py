@@ -84,7 +84,7 @@ FIGURES = (
         "How much the prediction at a later place changes when one token is replaced, by how many tokens lie between. Neither "
         "good nor bad: slow decay is a long memory. The control moves the embedding as far in a random direction. Kim et al. "
         "2025.",
-        "KL, nats a place", over="lags", control="random direction",
+        "KL, nats a place", over="lags", log=True, control="random direction",
     ),
     Figure(
         "eigenscore", "Agreement of answers",

@@ -94,11 +94,6 @@ class Passages:
     def documents(self) -> int:
         return len(torch.cat([batch.documents for batch in self.batches]).unique())
 
-    @property
-    def rows(self) -> int:
-        """Sequences run."""
-        return sum(len(batch.ids) for batch in self.batches)
-
     def __iter__(self) -> Iterator[Passage]:
         for batch in self.batches:
             if stop_requested():

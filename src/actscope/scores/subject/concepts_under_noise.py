@@ -27,7 +27,7 @@ from actscope.scores._parts.passages import Passage, Passages, mean_interval, re
 __all__ = ["concepts_under_noise"]
 
 COST = Cost("pairs", forward=6)
-LEVELS = (0, 8, 4, 2, 1, -1)  # length of the n-grams that are shuffled; 0: none are, -1: tokens drawn at random
+_LEVELS = (0, 8, 4, 2, 1, -1)  # length of the n-grams that are shuffled; 0: none are, -1: tokens drawn at random
 
 
 @torch.no_grad()
@@ -51,13 +51,13 @@ def concepts_under_noise(subject: Subject, passages: Passages, *, dictionary: Di
     control = _Random(dictionary, seed)
     counts, documents = [], []
     for batch in passages:
-        levels = [_counts(subject, _noisy(batch, level, words, draw), dictionary, control) for level in LEVELS]
+        levels = [_counts(subject, _noisy(batch, level, words, draw), dictionary, control) for level in _LEVELS]
         counts.append(torch.stack(levels, 1))
         documents.append(batch.documents)
     count, where = torch.cat(counts), torch.cat(documents)
     rho = torch.stack([_spearman(count[..., 0]), _spearman(count[..., 1])], 1)
     scores = [_score("concepts_under_noise", "concepts_under_noise@1", "Spearman's rho", rho, where, seed)]
-    for number in range(len(LEVELS)):
+    for number in range(len(_LEVELS)):
         scores.append(_score(f"concepts:level {number}", "concepts@1", "latents a sequence", count[:, number], where, seed))
     return scores
 

@@ -12,6 +12,7 @@ Letters: n rows, d width, g groups.
 """
 
 import math
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -61,7 +62,7 @@ def geometry(
     if float(counts.sum()) < 2:
         raise BadInput(f"{passages.name} gives {int(counts.sum())} rows; a covariance needs at least 2.")
     scores = [score for site in sites for score in _scores(str(site), sums[str(site)], ranks)]
-    final = [Score(**{**vars(score), "name": score.name.partition(":")[0]}) for score in scores[-2:]]
+    final = [replace(score, name=score.name.partition(":")[0]) for score in scores[-2:]]
     return [*final, *scores]
 
 

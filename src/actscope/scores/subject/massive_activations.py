@@ -10,6 +10,8 @@ and at a few others, hardly depend on the input, and act as biases that attentio
 Letters: b batch, t tokens, d width.
 """
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -94,8 +96,4 @@ def _frequent(values: Float[Tensor, " n"], most: int = 3) -> list[tuple[float, f
 
 def _largest(scores: list[Score]) -> Score:
     best = max(scores, key=lambda score: score.value)
-    site = best.name.partition(":")[2]
-    return Score(
-        "massive_activations", best.definition, best.value, f"top / median at {site}", best.better, best.n, best.interval,
-        best.control, best.parts,
-    )  # fmt: skip
+    return replace(best, name="massive_activations", unit=f"top / median at {best.name.partition(':')[2]}")

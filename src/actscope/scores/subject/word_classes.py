@@ -14,6 +14,7 @@ Letters: n vectors, d width, c classes, r resamples.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
@@ -65,7 +66,7 @@ def word_classes(
     label = torch.cat([kind[kind >= 0] for kind in kinds])
     where = torch.cat([batch.where[kind >= 0][:, 0] for batch, kind in zip(passages.batches, kinds, strict=True)])
     scores = [_score(str(site), torch.cat(x), label, where, c, seed) for site, x in found.items()]
-    return [Score(**{**vars(scores[-1]), "name": "word_classes"}), *scores]
+    return [replace(scores[-1], name="word_classes"), *scores]
 
 
 def _chosen(

@@ -35,4 +35,4 @@ def alpha_of(eigenvalues: Float[Tensor, " d"], ranks: tuple[int, int] | None = N
     x, y = rank.log() - rank.log().mean(), chosen.log() - chosen.log().mean()
     slope = float((x * y).sum() / x.square().sum())
     spread = float(y.square().sum())
-    return -slope, 1.0 if spread == 0 else 1 - float((y - slope * x).square().sum()) / spread
+    return -slope, 1.0 if spread < 1e-20 else 1 - float((y - slope * x).square().sum()) / spread

@@ -46,7 +46,8 @@ def geometry(
 
     rows: all tokens of text, or the last of each sequence, as Li et al. 2025 take. ranks: the first and last one that alpha is
     fitted on, counted from 1; d/16 to d/2 when left out. Control of RankMe: the same with every coordinate shuffled over rows,
-    whose covariance is C's diagonal; of alpha: the same. seed: deals documents into groups. parts: rows; of_eigenvalues (RankMe
+    whose covariance is C's diagonal; of alpha: the same. A spectrum of fewer than 3 positive eigenvalues there has no alpha.
+    seed: deals documents into groups. parts: rows; of_eigenvalues (RankMe
     with lambda in place of sigma); top (share of variance along the first direction); r2 of alpha's fit.
     Raises BadInput for fewer rows than 2, NotFinite.
     """
@@ -61,9 +62,9 @@ def geometry(
     counts = next(iter(sums.values()))[0]
     if float(counts.sum()) < 2:
         raise BadInput(f"{passages.name} gives {int(counts.sum())} rows; a covariance needs at least 2.")
-    scores = [score for site in sites for score in _scores(str(site), sums[str(site)], ranks)]
-    final = [replace(score, name=score.name.partition(":")[0]) for score in scores[-2:]]
-    return [*final, *scores]
+    found = [_scores(str(site), sums[str(site)], ranks) for site in sites]
+    final = [replace(score, name=score.name.partition(":")[0]) for score in found[-1]]
+    return [*final, *(score for one in found for score in one)]
 
 
 def _last(batch: Passage) -> Tensor:
@@ -105,16 +106,16 @@ def _scores(site: str, sums: list[Tensor], ranks: tuple[int, int] | None) -> lis
     n, rank = int(total[0]), rankme_of(spectrum)
     parts = {"rows": float(n), "of_eigenvalues": rankme_of(spectrum.square()), "top": float(spectrum[0] / spectrum.sum())}
     slope, r2 = alpha_of(spectrum, ranks)
-    return [
-        Score(
-            f"rankme:{site}", "rankme@1", rank, f"of {len(spectrum)} dimensions", "neither", n,
-            _jackknife(rank, [rankme_of(one) for one in without]), rankme_of(shuffled), parts,
-        ),
-        Score(
-            f"alpha:{site}", "alpha_req@1", slope, "power-law exponent", "neither", n,
-            _jackknife(slope, [alpha_of(one, ranks)[0] for one in without]), alpha_of(shuffled, ranks)[0], {"r2": r2},
-        ),
-    ]  # fmt: skip
+    rankme = Score(
+        f"rankme:{site}", "rankme@1", rank, f"of {len(spectrum)} dimensions", "neither", n,
+        _jackknife(rank, [rankme_of(one) for one in without]), rankme_of(shuffled), parts,
+    )  # fmt: skip
+    if math.isnan(slope):
+        return [rankme]
+    chance, spread = alpha_of(shuffled, ranks)[0], _jackknife(slope, [alpha_of(one, ranks)[0] for one in without])
+    control = None if math.isnan(chance) else chance
+    alpha = Score(f"alpha:{site}", "alpha_req@1", slope, "power-law exponent", "neither", n, spread, control, {"r2": r2})
+    return [rankme, alpha]
 
 
 def _covariance(n: Tensor, first: Float[Tensor, " d"], second: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:

@@ -56,7 +56,7 @@ def test_every_figure_is_drawn_over_its_places_and_over_training():
     layered = sum(figure.over == "layers" for figure in FIGURES)
     assert drawn.count("Over training") == layered and drawn.count("Over layers") == layered
     assert page(diagnosis(checkpoints=0)).count("Over training") == 0
-    assert 'data-value="0.4"' in drawn and "Left out: needs" in drawn
+    assert 'value="0.4"' in drawn and "Left out: needs" in drawn
 
 
 def test_nothing_in_the_data_becomes_markup_and_nothing_is_fetched():

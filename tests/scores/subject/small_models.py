@@ -40,6 +40,12 @@ class Told:
     def run(self, inputs, *, read=(), **given):
         return Run(None, {site: self.acts[site](inputs.ids) for site in read})
 
+    def weights(self):
+        return {}
+
+    def changed(self, change):
+        raise NotImplementedError
+
 
 def passages(subject, listed: list[str]) -> Passages:
     return Passages.of(subject, texts(listed))

@@ -183,9 +183,8 @@ def _panel(diagnosis: Diagnosis, figure: Figure) -> Markup:
     )  # fmt: skip
     at_steps = [(one.step, one.scores) for one in diagnosis.checkpoints]
     charts = drawn(figure, [score for measure in diagnosis.measures for score in measure.scores], at_steps)
-    return el(
-        "section", header, el("div", charts, class_="charts") if charts else None, class_="panel measure", id=figure.score
-    )
+    kind = "panel measure wide" if len(charts) > 1 else "panel measure"
+    return el("section", header, el("div", charts, class_="charts") if charts else None, class_=kind, id=figure.score)
 
 
 def _made(diagnosis: Diagnosis) -> Markup:

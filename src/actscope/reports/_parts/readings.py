@@ -31,6 +31,7 @@ def _massive(score: Score, every: dict[str, Score]) -> str:
 def _listed(score: Score, prefix: str) -> str:
     """Names with their shares, the most frequent first."""
     found = [(name.removeprefix(prefix), share) for name, share in score.parts.items() if name.startswith(prefix)]
+    found.sort(key=lambda pair: -pair[1])
     return ", ".join(f"{name} ({words.percent(share)})" for name, share in found[:2])
 
 

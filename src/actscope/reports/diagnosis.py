@@ -86,7 +86,7 @@ def table(diagnosis: Diagnosis) -> RenderableType:
     """The figures on a terminal, with what each declared and took."""
     rows = Table(box=None, pad_edge=False)
     rows.add_column("figure")
-    for name in ("value", "95%", "control", "tokens declared, run", "time"):
+    for name in ("value", "95%", "control", "declared, run", "time"):
         rows.add_column(name, justify="right")
     left_out = []
     for measure in diagnosis.measures:

@@ -17,8 +17,8 @@ NEEDS = {"one pass", "pairs", "samples", "backward", "checkpoints"}
 @pytest.fixture(scope="module")
 def examined():
     small = subject()
-    read = passages(small, sentences(45, words=30))
-    places = [d * 2**32 + p for d in range(45) for p in range(1, 31)]
+    read = passages(small, sentences(21, words=30))
+    places = [d * 2**32 + p for d in range(21) for p in range(1, 31)]
     labels = Labels({"even": torch.tensor(places[::2]), "odd": torch.tensor(places[1::2])})
     given = {"labels": labels, "classes": ["even", "odd"], "dictionary": Identity(reads={"layers.1.resid_post": 16})}
     return small, read, given, diagnose(small, read, given=given)

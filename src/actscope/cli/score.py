@@ -31,9 +31,8 @@ def score(
 
     Args:
         judged: folder of a dictionary made by `actscope fit`; with --diagnose a model: built in, a folder or a hub id.
-        on: folder of activations made by `actscope capture`, better of text the dictionary was not trained on; with --diagnose
-        a
-            text to read, in place of the built-in one.
+        on: folder of activations made by `actscope capture`, better of text the dictionary was not trained on; with
+            --diagnose a text to read, in place of the built-in one.
         model: what dictionary and activations were made on; not with --diagnose.
         diagnose: examine the model itself.
         tokens: of the text, at least, for one pass of a diagnosis.

@@ -47,8 +47,8 @@ def geometry(
     rows: all tokens of text, or the last of each sequence, as Li et al. 2025 take. ranks: the first and last one that alpha is
     fitted on, counted from 1; d/16 to d/2 when left out. Control of RankMe: the same with every coordinate shuffled over rows,
     whose covariance is C's diagonal; of alpha: the same. A spectrum of fewer than 3 positive eigenvalues there has no alpha.
-    seed: deals documents into groups. parts: rows; of_eigenvalues (RankMe
-    with lambda in place of sigma); top (share of variance along the first direction); r2 of alpha's fit.
+    seed: deals documents into groups. parts: rows; of_eigenvalues (RankMe with lambda in place of sigma); top (share of
+    variance along the first direction); r2 of alpha's fit.
     Raises BadInput for fewer rows than 2, NotFinite.
     """
     sites = layers(subject, "resid_post")

@@ -9,6 +9,7 @@ So after a noun comes a verb, a preposition or an end, as its place in the sente
 Letters: b sequences, t tokens.
 """
 
+import random
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -36,30 +37,29 @@ CONTEXT = 48
 
 def sentences(n: int, *, seed: int) -> tuple[Int[Tensor, "n t"], Int[Tensor, "n t"]]:
     """(ids, class of each token; -1 for the first) of n sequences of whole sentences, cut at CONTEXT tokens."""
-    draw = torch.Generator().manual_seed(seed)
-    ids, kinds = torch.zeros(n, CONTEXT, dtype=torch.long), torch.full((n, CONTEXT), -1)
-    for row in range(n):
-        at = 1
-        while at < CONTEXT:
-            for name, word in _sentence(draw):
-                if at < CONTEXT:
-                    ids[row, at], kinds[row, at] = _FIRST[name] + word, _NAMES.index(name)
-                at += 1
-    return ids, kinds
+    draw = random.Random(seed)
+    rows = []
+    for _ in range(n):
+        row: list[tuple[int, int]] = [(0, -1)]
+        while len(row) < CONTEXT:
+            row += [(_FIRST[name] + word, _NAMES.index(name)) for name, word in _sentence(draw)]
+        rows.append(row[:CONTEXT])
+    both = torch.tensor(rows)
+    return both[..., 0], both[..., 1]
 
 
-def _sentence(draw: torch.Generator) -> list[tuple[str, int]]:
+def _sentence(draw: random.Random) -> list[tuple[str, int]]:
     """(class, which of its words): openers are "the" 0, "a" 1 and "then" 2."""
 
     def any_of(name: str) -> tuple[str, int]:
-        return name, int(torch.randint(CLASSES[name], (), generator=draw))
+        return name, draw.randrange(CLASSES[name])
 
     def phrase() -> tuple[list[tuple[str, int]], bool]:
-        long = bool(torch.rand((), generator=draw) < 0.5)
+        long = draw.random() < 0.5
         return [("opener", 1), any_of("adjective"), any_of("noun")] if long else [("opener", 0), any_of("noun")], long
 
     end = ("end", 0)
-    if torch.rand((), generator=draw) < 0.3:
+    if draw.random() < 0.3:
         return [("opener", 2), any_of("name"), any_of("intransitive"), any_of("adverb"), end]
     told, long = phrase()
     more = [any_of("preposition"), ("opener", 0), any_of("noun")] if long else []

@@ -49,13 +49,13 @@ def places(tmp_path_factory) -> Path:
 def test_a_users_folder_is_examined_on_a_users_text_and_drawn_on_one_page(places, capsys):
     out = places / "out"
     command = ["score", str(places / "model"), str(places / "text.jsonl"), "--diagnose", "--out", str(out)]
-    assert main([*command, "--classes", str(places / "classes.json"), "--tokens", "600", "--json"]) == 0
+    assert main([*command, "--classes", str(places / "classes.json"), "--tokens", "240", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found == json.loads((out / "diagnosis.json").read_text())
     taken = {one["name"]: one for one in found["measures"]}
     assert {name for name, one in taken.items() if one["why"]} == {"concepts_under_noise"}
     assert taken["void_layers"]["measured"] == taken["void_layers"]["declared"] == 4 * found["tokens"]
-    assert 600 <= found["tokens"] < 700 and found["layers"] == 2 and found["checkpoints"] == []
+    assert 240 <= found["tokens"] < 300 and found["layers"] == 2 and found["checkpoints"] == []
     classes = next(one for one in taken["word_classes"]["scores"] if one["name"] == "word_classes")
     assert classes["parts"]["classes"] == 2 and classes["interval"][0] <= classes["value"] <= classes["interval"][1]
     page = (out / "diagnosis.html").read_text()
@@ -71,7 +71,7 @@ def test_checkpoints_in_a_folder_are_followed_and_the_cost_is_said_before(places
         "--diagnose",
         str(places / "text.jsonl"),
         "--tokens",
-        "300",
+        "120",
         "--out",
         str(places / "followed"),
     ]

@@ -46,7 +46,7 @@ LAYERS = 3
 def word_class(
     *,
     seeds: Sequence[int] = (0, 1, 2),
-    steps: int = 400,
+    steps: int = 300,
     width: int = 48,
     texts: int = 150,
     full: bool = False,

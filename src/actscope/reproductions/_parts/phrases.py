@@ -19,7 +19,7 @@ from torch import Tensor
 
 from actscope.core.inputs import SPECIAL, TEXT, Inputs
 from actscope.core.labels import Labels
-from actscope.organisms._model import LanguageModel, Rows
+from actscope.organisms._model import IGNORED, LanguageModel, Rows
 from actscope.scores._parts.passages import Passage, Passages
 from actscope.subjects.hf import HFSubject
 from actscope.training.fit import fit
@@ -33,6 +33,7 @@ _NAMES = tuple(CLASSES)
 _FIRST = {name: 1 + sum(list(CLASSES.values())[:number]) for number, name in enumerate(_NAMES)}  # 0 begins a sequence
 VOCABULARY = 1 + sum(CLASSES.values())
 CONTEXT = 48
+POOL = 2048  # sequences trained on
 
 
 def sentences(n: int, *, seed: int) -> tuple[Int[Tensor, "n t"], Int[Tensor, "n t"]]:
@@ -68,17 +69,20 @@ def _sentence(draw: random.Random) -> list[tuple[str, int]]:
 
 @dataclass(frozen=True)
 class Phrases:
-    """The grammar as a source for the training loop."""
+    """Sequences of the grammar as a source for the training loop, in a random order."""
 
+    ids: Int[Tensor, "n t"]
     identity: Mapping[str, object]
 
     def batches(self, size: int, *, seed: int, start: int) -> Iterator[Rows]:
+        targets = torch.cat([self.ids[:, 1:], torch.full_like(self.ids[:, :1], IGNORED)], 1)
         number = start
         while True:
-            ids, _ = sentences(size, seed=1_000_003 * (seed + 1) + number)
-            targets = torch.cat([ids[:, 1:], torch.full_like(ids[:, :1], -100)], 1)
-            places = torch.arange(CONTEXT).expand_as(ids)
-            yield Rows(ids, targets, torch.arange(size)[:, None].expand_as(ids), places)
+            draw = torch.Generator().manual_seed(1_000_003 * seed + number)
+            chosen = torch.randint(len(self.ids), (size,), generator=draw)
+            shape = (size, CONTEXT)
+            places, rows = torch.arange(CONTEXT).expand(shape), torch.arange(size)[:, None].expand(shape)
+            yield Rows(self.ids[chosen], targets[chosen], rows, places)
             number += 1
 
 
@@ -104,13 +108,14 @@ def trained(
     )  # fmt: skip
     if steps:
         plan = Plan(rows=32 * steps, batch=32, lr=3e-3, warmup=0.05, decay=0.3, seed=seed)
-        fit(model, Phrases({"phrases": CONTEXT}), plan)
+        pool = min(POOL, plan.batch * steps)
+        fit(model, Phrases(sentences(pool, seed=seed)[0], {"phrases": [seed, pool]}), plan)
     return HFSubject(model.model.requires_grad_(False), None, f"phrases {seed}")
 
 
 def held(n: int, *, seed: int) -> tuple[Passages, Labels]:
     """(sequences that no seed of training draws, what class each token is of)."""
-    ids, kinds = sentences(n, seed=-1 - seed)
+    ids, kinds = sentences(n, seed=1_000_000 + seed)
     where = torch.stack([torch.arange(n)[:, None].expand_as(ids), torch.arange(CONTEXT).expand_as(ids)], -1)
     roles = torch.where(ids > 0, TEXT, SPECIAL)
     inputs = Inputs(ids=ids, mask=torch.ones_like(ids, dtype=torch.bool), roles=roles)

@@ -13,6 +13,7 @@ def test_a_plane_is_predicted_whole_and_noise_is_not():
     assert left_out(x, torch.randn(8, generator=draw).double()) < 0.5
 
 
+@pytest.mark.full
 def test_every_model_is_followed(monkeypatch):
     assert len(SHAPES) == 8
     monkeypatch.setattr("actscope.reproductions.massive_dynamics.SHAPES", SHAPES[:2])

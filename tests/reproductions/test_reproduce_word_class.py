@@ -33,6 +33,7 @@ def test_labels_are_the_classes_of_the_tokens():
     )
 
 
+@pytest.mark.full
 def test_training_brings_the_classes_apart():
     result = word_class(seeds=(0,), steps=30, width=32, texts=30)
     mean = {name: values[0] for name, values in result.figures.items()}

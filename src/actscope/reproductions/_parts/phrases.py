@@ -10,7 +10,7 @@ Letters: b sequences, t tokens.
 """
 
 import random
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -86,25 +86,10 @@ class Phrases:
             number += 1
 
 
-def trained(
-    *,
-    width: int,
-    layers: int,
-    heads: int,
-    steps: int,
-    seed: int,
-    kept: Callable[[HFSubject], None] | None = None,
-    at: Collection[int] = (),
-) -> HFSubject:
-    """A language model of the grammar. kept: called with the model as it stands after each of the steps `at`."""
-
-    def keep(step: int, _: Mapping[str, Tensor]) -> None:
-        if kept is not None and step in at:
-            kept(HFSubject(model.model, None, f"step {step}"))
-
+def trained(*, width: int, layers: int, heads: int, steps: int, seed: int) -> HFSubject:
+    """A language model of the grammar."""
     model = LanguageModel(
-        vocabulary=VOCABULARY, width=width, layers=layers, heads=heads, context=CONTEXT, seed=seed, narrow=False,
-        kept=keep,
+        vocabulary=VOCABULARY, width=width, layers=layers, heads=heads, context=CONTEXT, seed=seed, narrow=False
     )  # fmt: skip
     if steps:
         plan = Plan(rows=32 * steps, batch=32, lr=3e-3, warmup=0.05, decay=0.3, seed=seed)

@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-full peers check format bench bench-recovery bench-scores bench-train bench-sweep bench-generator bench-plan bench-dry-run bench-generate bench-peers bench-capture bench-cache bench-explainers docs picture system clean
+.PHONY: demo test test-full peers check format bench bench-recovery bench-scores bench-train bench-sweep bench-generator bench-plan bench-dry-run bench-generate bench-peers bench-capture bench-cache bench-explainers bench-eigenscore docs picture system clean
 
 $(READY): pyproject.toml constraints.txt hatch_build.py src/actscope/ops/kernels.cpp
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; give it with PYTHON=...")'
@@ -70,6 +70,10 @@ bench-generate: $(READY)
 # Detection, precision and named causes of what explainers find on three texts; a quarter of an hour.
 bench-explainers: $(READY)
 	$(BIN)/python -m benchmarks.explainers
+
+# The efficient EigenScore against all eigenvalues; five minutes.
+bench-eigenscore: $(READY)
+	$(BIN)/python -m benchmarks.eigenscore
 
 # On the CPU, and on a GPU where torch sees one.
 bench-train: $(READY)

@@ -23,6 +23,7 @@ METHOD_ROOMS = [
     "reproductions",
     "scores/dictionary",
     "scores/explanation",
+    "scores/subject",
     "tasks",
     "cli",
 ]

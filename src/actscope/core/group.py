@@ -179,7 +179,7 @@ def _all_there(store: Any, size: int, patience: timedelta) -> None:
 def connected(patience: timedelta, ranks: list[int] | None = None, backend: str = "gloo") -> Any:
     """torch's process group of these ranks (None: all), made by all processes alike, in which who does not answer for
     `patience` is lost. One who died while it was being made is missed far sooner."""
-    made = dist.new_group(ranks, timeout=CONNECTING, backend=backend)
+    made: Any = dist.new_group(ranks, timeout=CONNECTING, backend=backend)
     if ranks is None or dist.get_rank() in ranks:
         _set_pg_timeout(patience, made)
     return made

@@ -52,6 +52,24 @@ def load(name: str | Path, *, device: str = "cpu", dtype: str = "float32", revis
     return subject
 
 
+def checkpoints(name: str | Path) -> list[tuple[int, str]]:
+    """(step, name to `load`) of the checkpoints of a model's training, in order: those of a built-in model, or the folders
+    step-N and checkpoint-N of a folder, as trainers save them. None for a name that already stands for one checkpoint."""
+    name = str(name)
+    if name in BUILT_IN:
+        folder = Path(str(package_files("actscope").joinpath("organisms", "weights", name)))
+        return [(step, f"{name}@{step}") for step in sorted(_steps(folder))]
+    path = Path(name).expanduser()
+    found = _steps(path) if path.is_dir() else {}
+    return [(step, str(found[step])) for step in sorted(found) if (found[step] / "config.json").is_file()]
+
+
+def _steps(folder: Path) -> dict[int, Path]:
+    """Step -> folder of every checkpoint in a folder."""
+    named = ((re.fullmatch(r"(?:step|checkpoint)-(\d+)", path.name), path) for path in folder.iterdir() if path.is_dir())
+    return {int(match[1]): path for match, path in named if match}
+
+
 def _find(name: str, revision: str | None) -> tuple[Path, Path, str]:
     """(folder of config and tokenizer, folder of weights, name to show)."""
     base, _, step = name.partition("@")
@@ -77,7 +95,7 @@ def _find(name: str, revision: str | None) -> tuple[Path, Path, str]:
 
 
 def _checkpoint(folder: Path, base: str, step: str) -> Path:
-    steps = sorted(int(path.name.removeprefix("step-")) for path in folder.glob("step-*") if path.is_dir())
+    steps = sorted(_steps(folder))
     if not step.isdigit() or int(step) not in steps:
         has = f"steps {', '.join(map(str, steps))}" if steps else "no checkpoints"
         raise NotAModel(f"{base!r} has no checkpoint {step!r}; it has {has}.")

@@ -5,19 +5,19 @@ from planted_rules import planted
 
 from actscope.core import artifact
 from actscope.core.explanation import Explanation
-from actscope.core.predicate import All, Like, Ngram, Not, Predicate, Repeated, TokenIn
+from actscope.core.predicate import All, Like, Not, Predicate, Repeated, TokenIn
 from actscope.core.store import split_documents
 from actscope.explainers.exemplars import exemplars
 
 LATENTS: list[Predicate | float] = [
-    TokenIn((" Monday", " Friday")), Ngram((" the", " cat")),
+    TokenIn((" Monday", " Friday")), All((TokenIn((" cat", " dog")), TokenIn((" the", " a"), 1))),
     All((TokenIn((" dog", " the", " a", " of")), Not(Repeated()))), 0.1,
 ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def found() -> dict[int, Explanation]:
-    explained = exemplars(*planted(LATENTS, documents=700, length=60), contexts=50)
+    explained = exemplars(*planted(LATENTS, documents=700, length=60), contexts=10)
     return {one.latent: one for one in explained}
 
 

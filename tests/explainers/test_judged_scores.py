@@ -118,7 +118,7 @@ def test_simulation_is_the_correlation_with_activations_and_silence_tells_nothin
     rule, full = TokenIn(DAYS), simulation([says(TokenIn(DAYS))], *made, windows=150 * 90, window=90)[0]
     _, subject, store = made
     ids, where = store.text
-    column = store._vectors[:, 0]
+    column = store.features[:, 0]
     fires = torch.isin(ids, torch.tensor([WORDS.index(day) for day in rule.tokens]))
     expected = torch.corrcoef(torch.stack([column, fires.float()]))[0, 1]
     assert full.value == pytest.approx(float(expected), abs=0.02)  # all of the text, in windows

@@ -5,13 +5,12 @@ import torch
 
 from actscope.core.errors import BadInput
 from actscope.core.predicate import All, Earlier, Ngram, Not, TokenIn
-from actscope.core.store import split_documents
 from actscope.core.text import TokenText
 from actscope.corpora.standard_library import standard_library
+from actscope.explainers.promoted import promoted
 from actscope.organisms.planted_rules import Planted, planted_rules
 from actscope.scores._parts.reading import Reading
 from actscope.scores.explanation.detection import detection
-from actscope.scores.explanation.effect import effect
 from actscope.stores.capture import capture
 from actscope.subjects.load import load
 
@@ -68,17 +67,15 @@ def test_noise_makes_true_explanations_worse(store):
 
 def test_output_features_promote_their_tokens_and_input_features_do_nothing(made: Planted):
     subject = load("pocket")
-    parts = split_documents(made.store, 2, seed=0)
-    both, silent = made.latents("both")[:2], made.latents("input")[:2]
-    explained = [made.explanations[latent] for latent in (*both, *silent)]
-    found = effect(explained, made.dictionary, subject, made.store, select=parts[0], report=parts[1], positions=24)
-    for one in found:
-        steer = one.score("steer")
-        if one.latent in both:
-            assert set(one.evidence["targets"]) & set(made.features[one.latent].promotes)  # type: ignore[arg-type]
-            assert steer.value > 3 * abs(steer.control or 0)
-        else:
-            assert abs(steer.value) < 1e-3
+    acting, silent = made.latents("both", "output")[:4], made.latents("input")[:2]
+    found = {one.latent: one for one in promoted(made.dictionary, subject, made.store, latents=acting, places=24)}
+    assert set(found) == set(acting)
+    for latent, one in found.items():
+        rises = [token for token, _ in one.evidence["rises"]]  # type: ignore[union-attr]
+        others = [made.features[other].promotes for other in acting if other != latent]
+        own, chance = len(set(rises) & set(made.features[latent].promotes)), max(len(set(rises) & set(them)) for them in others)
+        assert own >= 2 and own > chance, (rises, made.features[latent])
+    assert not promoted(made.dictionary, subject, made.store, latents=silent, places=24)
 
 
 def test_the_same_seed_gives_the_same_features_and_what_cannot_be_is_refused(made: Planted, store):

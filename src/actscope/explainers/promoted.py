@@ -30,6 +30,8 @@ from actscope.scores._parts.steering import Places, check_reaches
 
 __all__ = ["promoted"]
 
+_RESOLUTION = 1e-6  # of a probability: what float32 logits resolve
+
 
 def promoted(
     dictionary: Dictionary,
@@ -70,7 +72,7 @@ def promoted(
         length, reached = at.strength(atoms[latent], kl)
         rises = _rises(at, length * atoms[latent], steady)
         value, token = rises.topk(min(tokens, len(rises)))
-        kept = value > least * value[0].clamp_min(1e-9)
+        kept = value > torch.clamp(least * value[0], min=_RESOLUTION)
         if not kept.any():
             continue
         words = tuple(at.vocabulary[one] for one in token[kept].tolist())

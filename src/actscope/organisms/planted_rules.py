@@ -183,7 +183,7 @@ def activations(
 
 
 @torch.no_grad()
-def directions(subject: Subject, promotes: Sequence[Int[Tensor, " k"]]) -> tuple[Port, Float[Tensor, "m d"]]:
+def directions(subject: Subject, promotes: Sequence[Int[Tensor, " _"]]) -> tuple[Port, Float[Tensor, "m d"]]:
     """Where features write, and a unit direction for each: the one whose logits, by the direct path, are nearest to 1 at its
     tokens and 0 at all others; without tokens, the one that the last norm takes away, which does nothing."""
     streams = [site for site in subject.sites if site.kind == "resid_post"]

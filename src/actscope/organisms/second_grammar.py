@@ -28,7 +28,7 @@ _FOODS = ("butter", "onion", "flour", "pepper", "tomato", "salmon", "rice", "spi
 _DONE = ("golden", "soft", "crisp", "thick", "tender")
 _FIGURES = {"N": "knight", "B": "bishop", "R": "rook", "Q": "queen"}
 _TAGS = ("page", "menu", "row", "cell", "title", "link", "panel")
-_SHOWN = ("welcome", "search", "login", "settings", "profile", "basket")
+_SHOWN = ("welcome", "search", "login", "settings", "profile", "checkout")
 _RHYMES = (
     ("stone", "alone", "bone", "throne"), ("bright", "sight", "flight", "knight"), ("deep", "sleep", "keep", "weep"),
     ("wind", "thinned", "pinned", "grinned"), ("fall", "wall", "call", "small"),

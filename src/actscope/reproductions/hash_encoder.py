@@ -31,8 +31,8 @@ from actscope.core.reproduction import Reproduction
 from actscope.core.subject import Subject
 from actscope.corpora._parts.extra import package
 from actscope.organisms.digits import CLASSES, TRAINED, digits, pictures
-from actscope.reproductions._parts.assignment import assignment
 from actscope.reproductions._parts.seeds import beyond, gathered, means
+from actscope.scores._parts.assignment import assignment
 
 __all__ = ["hash_encoder"]
 

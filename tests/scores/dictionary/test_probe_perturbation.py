@@ -36,7 +36,7 @@ def test_one_latent_a_label_harms_its_probe_down_to_chance_and_no_other():
 
 
 def test_a_latent_that_two_labels_share_is_charged_what_it_costs_the_other():
-    """Latent 1 adds up coordinates 0 and 1. Without it, both probes always say no and lose 1/2: a mean 1/6 over others of c0."""
+    """Latent 1 adds up coordinates 0 and 1. Without it, both probes always say no and lose 1/2: a mean 1/6 over c0's others."""
     store, labels = world()
     encoder, decoder = torch.eye(D), torch.eye(D)
     encoder[:, 0], encoder[0, 1], decoder[1, 0] = 0.0, 1.0, 1.0

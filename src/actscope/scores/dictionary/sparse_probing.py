@@ -59,8 +59,8 @@ def sparse_probing(
     labels: None asks for the first letter of each token. choose, test: disjoint documents; by default the two halves of
     `split_documents(store, 2)`. Labels that hold, or fail to, on fewer than `least` rows of either are left out; at most `most`
     rows a side are drawn. natural: rows a half, at most, of step 5. parts: for every k "k:", "coordinates:", "random:"; "all";
-    "f1", "f1_coordinates", "f1_random"; per label "label:" (at ks[0]). control: random directions at ks[0]. n: labels.
-    Interval: bootstrap over the test documents; probes stand fixed.
+    "f1", "f1_coordinates", "f1_random", over labels that hold somewhere on both samples of step 5; per label "label:" (at
+    ks[0]). control: random directions at ks[0]. n: labels. Interval: bootstrap over the test documents; probes stand fixed.
     Raises BadInput for documents in both halves, and when no label is left.
     """
     groups = halves(store, choose, test, seed=seed)
@@ -81,7 +81,8 @@ def sparse_probing(
             if (name, k) == ("k", ks[0]):
                 right = found
         first = dict(zip(fitting.questions, best[:, 0].tolist(), strict=True))
-        parts["f1" if name == "k" else f"f1_{name}"] = _natural_f1(rival, first, *usual)
+        if each := _natural_f1(rival, first, *usual):
+            parts["f1" if name == "k" else f"f1_{name}"] = sum(each) / len(each)
     whole = {cause: fitting.x[one.rows] for cause, one in fitting.questions.items()}
     asked = {cause: testing.x[one.rows] for cause, one in testing.questions.items()}
     parts["all"] = _mean({cause: _fit(fitting, testing, cause, whole[cause], asked[cause]) for cause in whole})
@@ -141,8 +142,8 @@ def _right(fitting: Asked, testing: Asked, rival: _Rival, best: Int[Tensor, "l c
     return right
 
 
-def _natural_f1(rival: _Rival, first: Mapping[str, int], fitting: _Usual, testing: _Usual) -> float:
-    """Step 5: the mean over labels that hold somewhere on both samples."""
+def _natural_f1(rival: _Rival, first: Mapping[str, int], fitting: _Usual, testing: _Usual) -> list[float]:
+    """Step 5, of labels that hold somewhere on both samples."""
     seen, held = rival.on(fitting), rival.on(testing)
     found = []
     for cause, column in first.items():
@@ -152,7 +153,7 @@ def _natural_f1(rival: _Rival, first: Mapping[str, int], fitting: _Usual, testin
         detector = search(seen, torch.tensor([column, column + seen.width]), known)  # either sign
         says = detector.says(held.take(torch.tensor([column]))[0])
         found.append(float(f1((says & holds).sum(), says.sum(), holds.sum())))
-    return sum(found) / len(found) if found else 0.0
+    return found
 
 
 def _fit(fitting: Asked, testing: Asked, cause: str, x: Float[Tensor, "n f"], y: Float[Tensor, "k f"]) -> Bool[Tensor, " k"]:

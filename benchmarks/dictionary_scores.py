@@ -70,7 +70,7 @@ ONCE = ("neurons", "pca")  # made without a seed
 PAIRS = (("rule.ioi", "name.a-l"), ("name.a-l", "rule.ioi"))  # among names: the rule it stands in, and the half of the alphabet
 
 PARTS = {  # of a score that are worth a line
-    "sparse_probing": ("k:5", "random:5", "coordinates:1", "all"),
+    "sparse_probing": ("k:5", "random:5", "coordinates:1", "all", "f1", "f1_random", "f1_coordinates"),
     "splitting": ("f1", "unsaid"),
     "absorption": ("fraction", "fraction_control", "silent", "left_out"),
     "probe_perturbation": ("n:5", "n:50", "intended:20", "unintended:20", "clean"),

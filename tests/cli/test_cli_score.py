@@ -90,7 +90,7 @@ def test_what_is_not_a_dictionary_is_refused(places, capsys, tmp_path):
 
 def test_the_model_stands_where_it_is_asked_to(places, monkeypatch, capsys):
     asked, real = [], load
-    monkeypatch.setattr("actscope.subjects.load.load", lambda model, **given: (asked.append(given), real(model))[1])
+    monkeypatch.setattr("actscope.cli._scored.load", lambda model, **given: (asked.append(given), real(model))[1])
     assert main(["score", places["pca"], places["store"], "--model", places["model"], "--device", "cuda:1"]) == 0
     assert asked == [{"device": "cuda:1"}]
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from random import Random
 
 from actscope.core import methods
@@ -46,7 +47,7 @@ class Grammar:
     def fingerprint(self) -> str:
         """Hash of the settings and of the first documents, which change when a rule does."""
         settings = [VERSION, self.seed, self.size, self.weights, self.split, self.digits]
-        first = [self.document(number).text for number in range(min(self.size, 64))]
+        first = list(islice(self.texts(), 64))
         return hashlib.sha256(json.dumps([settings, first]).encode()).hexdigest()
 
     def __len__(self) -> int:

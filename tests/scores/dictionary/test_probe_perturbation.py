@@ -35,11 +35,23 @@ def test_one_latent_a_label_harms_its_probe_down_to_chance_and_no_other():
     assert score.control < 0.05
 
 
-def test_mixed_directions_harm_every_probe():
+def test_a_latent_that_two_labels_share_is_charged_what_it_costs_the_other():
+    """Latent 1 adds up coordinates 0 and 1. Without it, both probes always say no and lose 1/2: a mean 1/6 over c0's others."""
     store, labels = world()
-    score = probe_perturbation(rotated(), SUBJECT, store, labels, together=1.0, ns=(1, 16), at=1)
-    assert score.value < 0.3 and score.parts["unintended:1"] > 0.02
-    assert score.parts["n:16"] < 0.2  # with everything gone, nothing is targeted
+    encoder, decoder = torch.eye(D), torch.eye(D)
+    encoder[:, 0], encoder[0, 1], decoder[1, 0] = 0.0, 1.0, 1.0
+    shared = Linear(encoder, decoder, torch.zeros(D))
+    score = probe_perturbation(shared, SUBJECT, store, labels, together=1.0, ns=(1,), at=1)
+    assert [score.parts[f"label:c{i}"] for i in range(4)] == pytest.approx([1 / 3, 1 / 3, 1 / 2, 1 / 2])
+    assert score.parts["intended:1"] == 0.5 and score.parts["unintended:1"] == pytest.approx(1 / 12)
+
+
+def test_mixed_directions_cannot_harm_a_probe_alone():
+    """To take a label away altogether, they take from the others, and the more of them the more."""
+    store, labels = world()
+    score = probe_perturbation(rotated(), SUBJECT, store, labels, together=1.0, ns=(1, 4, 16), at=1)
+    assert score.parts["intended:16"] == 0.5 and score.parts["n:16"] < 0.5
+    assert 0 < score.parts["unintended:1"] < score.parts["unintended:4"] < score.parts["unintended:16"]
 
 
 def test_order_and_scale_of_the_latents_do_not_matter():

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from actscope.scores._parts.columns import Columns, blocks
+from actscope.scores._parts.columns import Columns, Projected, blocks
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def best_detectors(columns: Columns, truth: Bool[Tensor, "l n"], *, candidates: 
             at = slice(start + (sign < 0) * columns.width, start + (sign < 0) * columns.width + len(block))
             best[:, at] = _screen(sign * block, truth)
     chosen = best.topk(min(candidates, best.shape[1]), dim=1).indices
-    return [_search(columns, row, holds) for row, holds in zip(chosen, truth, strict=True)]
+    return [search(columns, row, holds) for row, holds in zip(chosen, truth, strict=True)]
 
 
 def f1(hit: Tensor, said: Tensor, true: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ def _below(ordered: Float[Tensor, "c n"], wanted: int) -> Float[Tensor, " c"]:
     return torch.where(cut < ordered[:, -1], cut, torch.nextafter(cut, torch.tensor(-math.inf)))
 
 
-def _search(columns: Columns, chosen: Int[Tensor, " c"], holds: Bool[Tensor, " n"]) -> Detector:
+def search(columns: Columns | Projected, chosen: Int[Tensor, " c"], holds: Bool[Tensor, " n"]) -> Detector:
     """The best of the chosen columns at every threshold that matters: one a value of a positive row. It stands halfway
     to the next value below, which leaves documents not seen here the widest margin."""
     sign = torch.where(chosen < columns.width, 1, -1)

@@ -27,9 +27,9 @@ def made():
     return planted(RULES, documents=300, length=60)
 
 
-def run(made, server: FakeServer, folder, *, judge: bool = False, ledger: dict | None = None, **settings):
-    """(explanations or the error, what the ledger counts, every answer in it)."""
-    source = Endpoint(server.url, "m", timeout=0.3)
+def run(made, server: FakeServer, folder, *, judge: bool = False, ledger: dict | None = None, timeout: float = 60, **settings):
+    """(explanations or the error, what the ledger counts, what was spent)."""
+    source = Endpoint(server.url, "m", timeout=timeout)
     with Ledger(source, folder, **{"pause": 0.0, "concurrent": 2, **(ledger or {})}) as kept:
         try:
             found = language_model(*made, ledger=kept, judge=LanguageModel(kept) if judge else None, **{**SMALL, **settings})
@@ -150,8 +150,9 @@ def test_a_wrong_answer_is_asked_again_with_the_reason(made, tmp_path, kind: str
 
 @pytest.mark.parametrize("fault", ["429", "500", "503", "hang", "reset", "drip", "truncated", "wrong shape", "deep", "10 MB"])
 def test_the_run_completes_through_any_fault_and_keeps_what_came(made, tmp_path, fault: str):
-    with FakeServer(faults=[fault, "", fault], hang=0.6) as server:
-        found, counts, _ = run(made, server, tmp_path, latents=[0, 1, 2])
+    timeout = 0.3 if fault in ("hang", "drip") else 60
+    with FakeServer(faults=[fault, "", fault], hang=2.0) as server:
+        found, counts, _ = run(made, server, tmp_path, latents=[0, 1, 2], timeout=timeout)
         assert len(found) == 3 and sum(counts["failures"].values()) == 2
         assert kept_bodies(tmp_path) == len(server.whole) + len(server.cut)
         whole = sum(counts["verdicts"].values())

@@ -132,7 +132,7 @@ class _Finder:
         strong, _ = _select(proposals, self.work.select, target, self.exact)
         return None if strong == rule or not len(target.active) else strong
 
-    def _told(self, rule: Predicate, latent: int, level: float) -> dict[str, float]:
+    def _told(self, rule: Predicate, latent: int, level: float) -> dict[str, int | float]:
         """How well a rule tells the activations above `level` on report."""
         strong, says = target_above(self.work.report, latent, level).active, rule.holds(self.work.report.text)
         hits = int(says[strong].sum())

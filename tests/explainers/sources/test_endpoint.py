@@ -1,6 +1,7 @@
 """A server that misbehaves costs a bounded time and a bounded amount of memory, and never learns or shows a key."""
 
 import json
+import sqlite3
 import time
 import tracemalloc
 from email.utils import formatdate
@@ -9,7 +10,7 @@ import pytest
 
 from actscope.core.errors import BadInput
 from actscope.core.ledger import Ledger
-from actscope.core.source import Answer, Failed, Prompt
+from actscope.core.source import Answer, Failed, Prompt, Unanswered
 from actscope.explainers.sources.endpoint import Endpoint
 from fake_server import FakeServer, label
 
@@ -183,3 +184,21 @@ def test_tokens_that_no_server_can_mean_are_not_believed(usage, monkeypatch):
     with FakeServer() as server:
         answer = Endpoint(server.url, "m").ask(PROMPT)
     assert answer.text == "x" and answer.tokens_in is None and answer.tokens_out is None
+
+
+@pytest.mark.parametrize(
+    "said",
+    [7, None, [], {}, {"choices": []}, {"choices": {}}, {"choices": ["x"]}, {"choices": [{"message": "x"}]},
+     {"choices": [{"message": None}]}, {"choices": [{"message": {"content": ["x"]}}]},
+     {"choices": [{"message": {"content": "x"}, "finish_reason": 7}]}, {"choices": [{"message": {"content": "\ud800"}}]},
+     {"choices": [{"message": {"content": "x"}}], "model": "\ud800"}],
+    ids=str,
+)  # fmt: skip
+def test_json_that_is_no_chat_completion_is_a_failure_whose_body_is_kept(said, monkeypatch, tmp_path):
+    monkeypatch.setattr("fake_server._Handler._said", lambda *_: said)
+    with FakeServer() as server, Ledger(Endpoint(server.url, "m"), tmp_path, tries=1) as ledger:
+        [(_, answer)] = ledger.ask([PROMPT])
+        assert answer == Unanswered("JSON that is no chat completion")
+        with sqlite3.connect(tmp_path / "answers.sqlite") as base:
+            assert base.execute("select body from attempts").fetchall() == [(json.dumps(said).encode(),)]
+        base.close()

@@ -32,7 +32,9 @@ def recorded(folder: Path) -> int:
     return n
 
 
-@pytest.mark.parametrize("held", [True, False], ids=["questions under way", "just after an answer"])
+@pytest.mark.parametrize(
+    "held", [True, pytest.param(False, marks=pytest.mark.full)], ids=["questions under way", "just after an answer"]
+)
 def test_no_recorded_answer_is_asked_for_again(tmp_path, monkeypatch, held: bool):
     """Two questions are under way at a time: those may be lost, and no others."""
     with FakeServer(answer=answer) as server:

@@ -37,7 +37,7 @@ def store_site(store):
 
 def test_it_says_what_latents_fire_on_and_saves_it(places, tmp_path: Path, capsys):
     out = tmp_path / "explained"
-    flags = ["--model", "pocket-mini", "--contexts", "20", "--out", str(out)]
+    flags = ["--model", "pocket-mini", "--contexts", "20", "--out", str(out), "--leaves", "1"]
     assert main(["explain", *places, *flags, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["asked"] == 32 and 0 < said["explained"] <= 32
@@ -47,7 +47,7 @@ def test_it_says_what_latents_fire_on_and_saves_it(places, tmp_path: Path, capsy
     saved = artifact.open(out)
     assert [one.latent for one in saved] == [one["latent"] for one in said["features"]]
     assert all(isinstance(one, Explanation) and one.rule is not None for one in saved)
-    assert main(["explain", *places, *flags]) == 0
+    assert main(["explain", *places, *flags, "--latents", str(feature["latent"])]) == 0
     shown = capsys.readouterr().out
     assert feature["meaning"].removeprefix("fires on ")[:12] in shown and f"actscope show {out}" in shown
 
@@ -79,19 +79,10 @@ def test_a_language_model_is_asked_within_its_budget_and_goes_on_where_it_stoppe
     out = tmp_path / "named"
     with FakeServer() as server:
         flags = ["--model", "pocket-mini", "--contexts", "20", "--out", str(out), "--json", "--method", "language_model"]
-        asks = [
-            "--endpoint",
-            server.url,
-            "--explainer-model",
-            "m",
-            "--price-in",
-            "0",
-            "--price-out",
-            "1000000",
-            "--judge",
-            "none",
-        ]
-        command = ["explain", *places, *flags, *asks, "--asks", "1", "--concurrent", "1"]
+        asks = ["--endpoint", server.url, "--explainer-model", "m", "--judge", "none"]
+        asks += ["--price-in", "0", "--price-out", "1000000"]
+        some = [flag for latent in range(16) for flag in ("--latents", str(latent))]
+        command = ["explain", *places, *flags, *asks, *some, "--asks", "1", "--concurrent", "1"]
         assert main([*command, "--dry-run"]) == 0
         latents = json.loads(capsys.readouterr().out)["would_cost"]["questions"]
         assert latents > 3 and not server.seen and not list(tmp_path.iterdir())

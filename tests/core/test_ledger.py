@@ -130,6 +130,27 @@ def test_answers_that_cannot_be_read_are_bounded_over_restarts(tmp_path):
     assert len(source.questions) == 2
 
 
+def test_a_run_goes_on_past_questions_that_were_given_up(tmp_path):
+    """They say nothing about whether the source answers now."""
+    source = Asked(*[Failed("not JSON", body=b"{", billed=True) for _ in range(5)])
+    bad, good = list(map(str, range(8))), list("abcdef")
+    with Ledger(source, tmp_path, tries=1, concurrent=1) as ledger, pytest.raises(Interrupted, match="5 questions in a row"):
+        answers(ledger, *bad)
+    with Ledger(source, tmp_path, tries=1, concurrent=1) as ledger:
+        found = answers(ledger, *bad, *good)
+    assert [one for one in bad if found[one] == Unanswered("not JSON")] == bad[:5] == source.questions[:5]
+    assert source.questions[5:] == bad[5:] + good
+
+
+def test_silence_counts_over_calls(tmp_path):
+    """A judge asks a few questions at a time."""
+    source = Asked(*[Failed("no connection") for _ in range(500)])
+    with Ledger(source, tmp_path, pause=0.0, tries=1) as ledger:
+        assert [*answers(ledger, "a", "b").values(), *answers(ledger, "c", "d").values()] == [Unanswered("no connection")] * 4
+        with pytest.raises(Interrupted, match="5 questions in a row"):
+            answers(ledger, "e")
+
+
 def test_a_source_that_never_answers_stops_the_run(tmp_path):
     source = Asked(*[Failed("no connection") for _ in range(500)])
     with Ledger(source, tmp_path, pause=0.0, tries=2) as ledger, pytest.raises(Interrupted, match="5 questions in a row"):
@@ -234,6 +255,19 @@ def test_a_consumer_that_stops_listening_loses_nothing(tmp_path):
         assert ledger.spent.questions == len(source.questions) < 20
         assert len(answers(ledger, *map(str, range(50)))) == 50
     assert len(source.questions) == 50
+
+
+def test_closing_waits_for_the_answers_that_are_under_way(tmp_path):
+    source = Asked(slow=0.05)
+    ledger = Ledger(source, tmp_path, concurrent=4)
+    coming = ledger.ask(prompts(*map(str, range(50))))
+    next(coming)  # and nobody goes on or closes it
+    ledger.close()
+    with sqlite3.connect(tmp_path / "answers.sqlite") as base:
+        assert base.execute("select count(*) from answers").fetchone() == (len(source.questions),)
+    base.close()
+    coming.close()
+    assert len(source.questions) < 20
 
 
 def test_the_umask_holds(tmp_path):

@@ -27,9 +27,11 @@ def made():
     return planted(RULES, documents=300, length=60)
 
 
-def run(made, server: FakeServer, folder, *, judge: bool = False, ledger: dict | None = None, **settings):
-    """(explanations or the error, what the ledger counts, every answer in it)."""
-    source = Endpoint(server.url, "m", timeout=0.3)
+def run(
+    made, server: FakeServer, folder, *, judge: bool = False, ledger: dict | None = None, timeout: float = 60.0, **settings
+):
+    """(explanations or the error, what the ledger counts, what was spent)."""
+    source = Endpoint(server.url, "m", timeout=timeout)
     with Ledger(source, folder, **{"pause": 0.0, "concurrent": 2, **(ledger or {})}) as kept:
         try:
             found = language_model(*made, ledger=kept, judge=LanguageModel(kept) if judge else None, **{**SMALL, **settings})
@@ -95,15 +97,11 @@ def test_what_is_shown_comes_from_the_first_part_and_judging_from_the_last(made,
 
 
 def test_the_question_tells_firing_from_silent_and_similar(tmp_path):
-    """Latents 0 and 1 fire on ' cat' and ' dog' after ' the': their atoms are made close."""
+    """Latents 0 and 1 fire on what comes after ' the' and after ' a'; their atoms are made close."""
     dictionary, subject, store = planted([TokenIn((" the",), 1), TokenIn((" a",), 1), TokenIn((" dog",))], documents=200)
-    close = type(dictionary).atoms.fget(dictionary)[dictionary.write].clone()
+    close = dictionary.atoms[dictionary.write].clone()
     close[1] = close[0] + 0.5 * close[1]
-
-    class Close(type(dictionary)):
-        atoms = property(lambda self: {self.write: close})
-
-    near = Close(3)
+    near = type(dictionary)(dictionary.read, dictionary.write, close)
     with FakeServer() as server:
         found, _, _ = run((near, subject, store), server, tmp_path, top=6, quantiles=4, silent=5, similar=3, latents=[0])
         shown = data(server.bodies[0]["messages"])
@@ -115,18 +113,13 @@ def test_the_question_tells_firing_from_silent_and_similar(tmp_path):
         kind: [place[document, position] for document, position, _ in ones] for kind, ones in found[0].evidence["shown"].items()
     }
     assert len(rows["fires"]) == 10 and set(rows["fires"]) <= active
-    tokens = {int(text.ids[row]) for row in active}
-    assert (
-        len(rows["silent"]) == 5
-        and not set(rows["silent"]) & active
-        and {int(text.ids[row]) for row in rows["silent"]} <= tokens
-    )
+    assert len(rows["silent"]) == 5 and not set(rows["silent"]) & active
+    assert set(text.ids[rows["silent"]].tolist()) <= set(text.ids[list(active)].tolist())
     assert rows["similar"] and set(rows["similar"]) <= other - active
     assert all(one["text"].count("<<") >= 1 for kind in shown.values() for one in kind)
     assert all(" the<<" in one["text"] for one in shown["fires"])
     assert shown["fires"][0]["strength"] == 10 and min(one["strength"] for one in shown["fires"]) <= 3
-    for one in (shown["fires"], found[0].evidence["shown"]["fires"]):
-        assert len(one) == 10
+    assert len(shown["fires"]) == 10
 
 
 @pytest.mark.parametrize("kind", sorted(TEXTS))
@@ -150,8 +143,9 @@ def test_a_wrong_answer_is_asked_again_with_the_reason(made, tmp_path, kind: str
 
 @pytest.mark.parametrize("fault", ["429", "500", "503", "hang", "reset", "drip", "truncated", "wrong shape", "deep", "10 MB"])
 def test_the_run_completes_through_any_fault_and_keeps_what_came(made, tmp_path, fault: str):
-    with FakeServer(faults=[fault, "", fault], hang=0.6) as server:
-        found, counts, _ = run(made, server, tmp_path, latents=[0, 1, 2])
+    timeout = 0.3 if fault in ("hang", "drip") else 60.0
+    with FakeServer(faults=[fault, "", fault], hang=2.0) as server:
+        found, counts, _ = run(made, server, tmp_path, latents=[0, 1, 2], timeout=timeout)
         assert len(found) == 3 and sum(counts["failures"].values()) == 2
         assert kept_bodies(tmp_path) == len(server.whole) + len(server.cut)
         whole = sum(counts["verdicts"].values())
@@ -246,9 +240,9 @@ def test_the_cost_is_told_before_anything_is_asked(made, tmp_path):
 
 def test_run_again_it_asks_nothing_and_says_the_same(made, tmp_path):
     with FakeServer(answer=names_the_rule, faults=["french", "", "500"]) as server:
-        first, _, _ = run(made, server, tmp_path, judge=True)
+        first, _, _ = run(made, server, tmp_path, judge=True, latents=[0, 1, 4])
         asked = len(server.seen)
-        again, _, _ = run(made, server, tmp_path, judge=True)
+        again, _, _ = run(made, server, tmp_path, judge=True, latents=[0, 1, 4])
         assert again == first and len(server.seen) == asked
 
 

@@ -5,7 +5,8 @@
    before anybody sees it. A kill loses no more than the questions under way.
 3. An attempt that fails is written down too, with what came. It is tried again a bounded number of times, after as long as
    the source says, else after a pause that doubles. Answers that came whole and cannot be read count over restarts.
-4. A question is asked only if its highest cost still fits the budget, with what was spent and what is under way.
+4. A question is asked only if its highest cost still fits the budget, with what was spent and what is under way: a source
+   that answers with more tokens than it was allowed can pass the budget by that question, and no further.
 """
 
 import contextlib
@@ -36,7 +37,7 @@ create index if not exists attempts_of on attempts (request);
 """
 _KEPT = 1 << 16  # bytes kept of an answer that cannot be read
 _ROOM = 16 << 20  # bytes that must be free before a question is paid for
-_SILENT = 5  # questions in a row without an answer before all stops
+_SILENT = 5  # questions asked in a row without an answer before all stops
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ class Ledger:
         self.tries, self.pause, self.patience = tries, pause, patience
         self._turn = threading.Condition()  # around the database and all that follows
         self._stop = ""
+        self._silent = 0  # questions asked in a row without an answer
         self._not_before = 0.0
         self._reserved: list[float] = []  # the highest cost of each question under way
         self._open = contextlib.ExitStack()
@@ -117,6 +119,10 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
+        """After the answers to all that is under way are kept."""
+        with self._turn:
+            self._stop = self._stop or "The ledger is closed."
+            self._turn.wait_for(lambda: not self._reserved)
         self._base.close()
         self._open.close()
 
@@ -130,15 +136,12 @@ class Ledger:
         places: dict[str, list[int]] = {}
         for number, prompt in enumerate(prompts):
             places.setdefault(prompt.request(self.source.name), []).append(number)
-        done = silent = 0
+        done = 0
         with contextlib.closing(self._coming([(name, prompts[first]) for name, (first, *_) in places.items()])) as coming:
             for request, answer in coming:
                 done += len(places[request])
                 progress(done, len(prompts), "questions answered")
                 yield from ((number, answer) for number in places[request])
-                silent = silent + 1 if isinstance(answer, Unanswered) else 0
-                if silent == _SILENT and not self._stop:
-                    self._stop = f"{_SILENT} questions in a row had no answer, the last: {answer.why}."  # type: ignore[union-attr]
         if self._stop:
             raise Interrupted(f"{self._stop} All answers are kept in {self.folder}; run the same again to go on.")
 
@@ -182,10 +185,10 @@ class Ledger:
         return {name: dict(self._do(f"{sql} order by 2 desc, 1")) for name, sql in asked.items()}
 
     def _coming(self, asked: list[tuple[str, Prompt]]) -> Generator[tuple[str, Answer | Unanswered]]:
-        """Answers kept, then answers as they come. What is under way is waited for, whatever happens."""
+        """What is known already, then answers as they come. What is under way is waited for, whatever happens."""
         fresh = []
         for request, prompt in asked:
-            known = self.known(prompt)
+            known = self.known(prompt) or self._given_up(request)
             if known is None:
                 fresh.append((request, prompt))
             else:
@@ -204,12 +207,26 @@ class Ledger:
                         if error is not None:
                             failure, self._stop = failure or error, self._stop or f"{error}"
                         if error is None and (answer := one.result()) is not None:
+                            self._count(answer)
                             yield request, answer
-            except GeneratorExit:
+            except BaseException:
                 self._stop = self._stop or "Nobody listens any more."
                 raise
         if failure is not None:
             raise failure
+
+    def _given_up(self, request: str) -> Unanswered | None:
+        """Why a question is not asked any more."""
+        sql = "select why from attempts where request = ? and body is not null order by number desc"
+        unread = self._do(sql, request)
+        return Unanswered(unread[0][0]) if len(unread) >= self.tries else None
+
+    def _count(self, answer: Answer | Unanswered) -> None:
+        """Stop where nothing answers any more."""
+        self._silent = self._silent + 1 if isinstance(answer, Unanswered) else 0
+        if isinstance(answer, Unanswered) and self._silent >= _SILENT:
+            self._stop = self._stop or f"{_SILENT} questions in a row had no answer, the last: {answer.why}."
+            self._silent = 0
 
     def _go_on(self) -> bool:
         if stop_requested() and not self._stop:
@@ -219,11 +236,8 @@ class Ledger:
     def _answered(self, request: str, prompt: Prompt) -> Answer | Unanswered | None:
         """All attempts at one question, in a thread of its own. None where it was not asked to the end."""
         tries = self.tries - self._do("select count(*) from attempts where request = ? and body is not null", request)[0][0]
-        if tries < 1:
-            last = self._do("select why from attempts where request = ? order by number desc limit 1", request)
-            return Unanswered(last[0][0])
         for left in range(tries - 1, -1, -1):
-            if not self._wait() or not self._reserve(prompt):
+            if not self._wait() or (reserved := self._reserve(prompt)) is None:
                 return None
             try:
                 answer = self.source.ask(prompt)
@@ -235,16 +249,16 @@ class Ledger:
                     return Unanswered(failed.why)
                 self._back_off(request, self.tries - 1 - left, failed)
             finally:
-                self._release(prompt)
-        return None
+                self._release(reserved)
+        raise AssertionError("a question that was given up")
 
     def _back_off(self, request: str, number: int, failed: Failed) -> None:
         """Nobody asks before the pause is over; each question's own jitter keeps them from asking all at once."""
-        pause = self.pause * 2**number * (1 + random.Random(f"{request}{number}").random() / 2)
-        if failed.after:
-            pause = failed.after
-        if pause > self.patience and failed.after:
-            self._stop = f"{failed.why}, and the source asks to wait {pause:,.0f} s, more than patience={self.patience:g}."
+        pause = failed.after or self.pause * 2**number * (1 + random.Random(f"{request}{number}").random() / 2)
+        if failed.after and pause > self.patience:
+            self._stop = self._stop or (
+                f"{failed.why}, and the source asks to wait {pause:,.0f} s, more than patience={self.patience:g}."
+            )
         self._not_before = max(self._not_before, time.monotonic() + min(pause, self.patience))
 
     def _wait(self) -> bool:
@@ -253,31 +267,30 @@ class Ledger:
             time.sleep(min(left, 0.1))
         return self._go_on()
 
-    def _reserve(self, prompt: Prompt) -> bool:
-        """Set the question's highest cost aside; False where the budget or the disk has no room for it."""
+    def _reserve(self, prompt: Prompt) -> float | None:
+        """Set the question's highest cost aside; None where the budget has no room for it. Raises DiskFull."""
         with self._turn:
             if shutil.disk_usage(self.folder).free < _ROOM:
                 raise DiskFull(
                     f"Less than {_ROOM >> 20} MB are free in {self.folder}; nothing more is asked until answers can be kept."
                 )
-            most = self._most(prompt)
+            most = self._price(self.source.tokens(prompt), prompt.most) or 0.0
             while self.budget is not None and (spent := self._money()) + sum(self._reserved) + most > self.budget:
                 if not self._reserved:  # nothing under way that may turn out cheaper
                     self._stop = self._stop or (
                         f"The budget of {self.budget:g} is at its end: {spent:.4f} spent, and one more may cost {most:.4f}."
                     )
-                    return False
+                    return None
                 self._turn.wait(0.1)
+            if self._stop:
+                return None
             self._reserved.append(most)
-            return True
+            return most
 
-    def _release(self, prompt: Prompt) -> None:
+    def _release(self, most: float) -> None:
         with self._turn:
-            self._reserved.remove(self._most(prompt))
+            self._reserved.remove(most)
             self._turn.notify_all()
-
-    def _most(self, prompt: Prompt) -> float:
-        return self._price(self.source.tokens(prompt), prompt.most) or 0.0
 
     def _price(self, tokens_in: int, tokens_out: int) -> float | None:
         return None if self.price is None else (tokens_in * self.price[0] + tokens_out * self.price[1]) / 1e6
@@ -304,15 +317,17 @@ class Ledger:
     def _opened(self) -> sqlite3.Connection:
         def prepare() -> sqlite3.Connection:
             base = sqlite3.connect(self.folder / "answers.sqlite", isolation_level=None, check_same_thread=False)
-            base.execute("pragma synchronous = extra")  # on disk, with the folder, before a commit is said to be done
-            version = base.execute("pragma user_version").fetchone()[0]
-            if version not in (0, _FORMAT):
-                base.close()
-                raise BadInput(
-                    f"{self.folder} holds a ledger of format {version}; this version reads {_FORMAT}. Install a newer one."
-                )
-            base.executescript(_SCHEMA)
-            base.execute(f"pragma user_version = {_FORMAT}")
+            with contextlib.ExitStack() as failed:
+                failed.callback(base.close)
+                base.execute("pragma synchronous = extra")  # on disk, with the folder, before a commit is said to be done
+                version = base.execute("pragma user_version").fetchone()[0]
+                if version not in (0, _FORMAT):
+                    raise BadInput(
+                        f"{self.folder} holds a ledger of format {version}; this version reads {_FORMAT}. Install a newer one."
+                    )
+                base.executescript(_SCHEMA)
+                base.execute(f"pragma user_version = {_FORMAT}")
+                failed.pop_all()
             return base
 
         return self._safely(prepare)

@@ -144,6 +144,7 @@ class _Work:
                 self.ledger.verdict(prompt, what or "used")
                 if not what:
                     self.labels[question.latent] = (question, prompt, answer, text)
+                    self.left.pop(question.latent, None)
                     continue
                 self.rejected.setdefault(question.latent, []).append(what)
                 self.left[question.latent] = what
@@ -161,7 +162,7 @@ class _Work:
 
     def explained(self, latent: int) -> Explanation:
         question, prompt, answer, text = self.labels[latent]
-        left = Counter(why for other, why in self.left.items() if other not in self.labels)
+        left = Counter(self.left.values())
         few = self.asked - len(self.first)
         kept = {
             "tried": {

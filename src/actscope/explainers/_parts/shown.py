@@ -51,7 +51,7 @@ def marks_for(texts: Sequence[str]) -> tuple[str, str]:
 def fenced(value: object) -> str:
     """JSON between two lines that no text can have foreseen; what could end a turn or hide is written as \\u003c is."""
     text = _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
-    text = "".join(_visible(character) for character in text)
+    text = text.translate({ord(character): _visible(character) for character in set(text) if not character.isprintable()})
     name = files.sha256(text.encode())[:12]
     return f"DATA {name}\n{text}\nEND OF DATA {name}"
 

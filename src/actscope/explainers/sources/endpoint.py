@@ -58,8 +58,9 @@ class Endpoint:
         self._client = _client(timeout)  # makes one
 
     def tokens(self, prompt: Prompt) -> int:
-        """A third of the bytes, and a few for each turn."""
-        return sum(8 + -(-len(turn["content"].encode()) // _BYTES_A_TOKEN) for turn in prompt.messages)
+        """A third of the bytes, the schema's with them, and a few for each turn."""
+        sent = [json.dumps(prompt.schema), *(turn["content"] for turn in prompt.messages)]
+        return sum(8 + -(-len(one.encode()) // _BYTES_A_TOKEN) for one in sent)
 
     def ask(self, prompt: Prompt) -> Answer:
         """One request, or two where the server turns out not to take a schema. Raises Failed and BadInput."""
@@ -117,10 +118,12 @@ class Endpoint:
         if response.headers.get("content-encoding", "identity") != "identity":
             raise Failed("a compressed answer, which was not asked for", body=came, billed=True)
         try:
-            return _answer(json.loads(came), self.model)
+            said = json.loads(came)
         except (ValueError, RecursionError) as error:
             raise Failed("an answer that is not JSON", body=came, billed=True) from error
-        except (KeyError, IndexError, TypeError) as error:
+        try:
+            return _answer(said, self.model)
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
             raise Failed("JSON that is no chat completion", body=came, billed=True) from error
 
     def _no_answer(self, status: int, headers: Mapping[str, str], came: bytes) -> None:
@@ -222,7 +225,7 @@ def _number(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _answer(said: Any, model: str) -> Answer:
-    """Raises KeyError, IndexError or TypeError for anything but a chat completion."""
+    """Raises KeyError, IndexError, TypeError, AttributeError or ValueError for anything but a chat completion."""
     choice = said["choices"][0]
     message, ended = choice["message"], choice.get("finish_reason") or "stop"
     text = message.get("content")
@@ -232,12 +235,13 @@ def _answer(said: Any, model: str) -> Answer:
         text = ""
     if not isinstance(text, str) or not isinstance(ended, str):
         raise TypeError("no text")
-    text.encode()  # lone surrogates cannot be kept
     usage = said.get("usage")
     counts = [usage.get(name) if isinstance(usage, dict) else None for name in ("prompt_tokens", "completion_tokens")]
     known = all(type(count) is int and 0 <= count < 1 << 31 for count in counts)
     answered = said.get("model")
-    return Answer(text, answered if isinstance(answered, str) else model, ended, *(counts if known else (None, None)))
+    answered = answered if isinstance(answered, str) else model
+    f"{text}{ended}{answered}".encode()  # lone surrogates cannot be kept
+    return Answer(text, answered, ended, *(counts if known else (None, None)))
 
 
 def _seconds(header: str | None) -> float | None:

@@ -93,7 +93,7 @@ def test_checkpoints_in_a_folder_are_followed_and_the_cost_is_said_before(places
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["pocket", "--diagnose", "--model", "pocket"], "whose model is pocket"),
+        (["pocket", "--diagnose", "--model", "pocket"], "not pocket with --diagnose"),
         (["pocket"], "actscope score pocket --diagnose"),
         (["pocket", "text.txt", "--model", "pocket"], "is a model"),
         (["runs/sae"], "no store"),

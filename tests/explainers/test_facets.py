@@ -65,7 +65,7 @@ def test_denoising_lowers_variation_keeps_the_mean_and_is_near_the_least_of_its_
         x.mean((2, 3), keepdim=True).expand_as(x),
         *(y + 0.01 * torch.randn(y.shape, generator=draw) for _ in range(5)),
     ):
-        assert (objective(y) <= objective(other) + 1e-3).all()
+        assert (objective(y) <= 1.005 * objective(other)).all()
 
 
 def test_denoising_leaves_an_even_image_and_flattens_a_step_by_the_known_amount():

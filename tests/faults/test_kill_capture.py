@@ -216,4 +216,5 @@ def test_every_fault_point_is_here():
             name = getattr(node.func, "attr", getattr(node.func, "id", "")) if isinstance(node, ast.Call) else ""
             if name == "fault_point":
                 found.add(ast.literal_eval(node.args[0]))
-    assert found == set(POINTS)
+    elsewhere = {"latents.batch"}  # test_kill_latent_cache.py
+    assert found == {*POINTS, *elsewhere}

@@ -195,6 +195,8 @@ for _name, _dtype in FLOATS.items():
 def run(name: str, device: str) -> None:
     """One case. Raises AssertionError where a kernel is wrong, or did not run."""
     needed, case = CASES[name]
+    if name == "encode" and device == "cpu":
+        needed = needed - {"topk"}  # float32 rows on the CPU are encoded exactly, by ops/exact_topk.py
     assert not _triton.reason(), _triton.reason()
     launch, seen = _triton._run, set()
     _triton._run = lambda kernel, *given, **sizes: (seen.add(kernel), launch(kernel, *given, **sizes))[1]

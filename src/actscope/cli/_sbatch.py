@@ -31,13 +31,15 @@ _SCRIPT = """\
 # Killed at any other moment, or submitted again with other nodes and gpus, it goes on as well and ends in the same bytes.
 set -u
 asked=0
+work=
+trap 'asked=1; [ -z "$work" ] || kill -TERM "$work"' USR1
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 srun --kill-on-bad-exit=1 torchrun \\
   --nnodes="$SLURM_NNODES" --nproc-per-node={processes} --max-restarts=0 \\
   --rdzv-backend=c10d --rdzv-endpoint="$head:29400" --rdzv-id="$SLURM_JOB_ID-${{SLURM_RESTART_COUNT:-0}}" \\
   -m {command} &
 work=$!
-trap 'asked=1; kill -TERM "$work"' USR1
+[ "$asked" = 0 ] || kill -TERM "$work"
 while :; do
   wait "$work"
   code=$?

@@ -1,7 +1,7 @@
 """`actscope capture --dry-run` against the capture it foretells: rows, bytes, time and memory.
 
-    python -m benchmarks.dry_run            # two minutes; writes benchmarks/results/dry_run.json
-    python -m benchmarks.dry_run --quick    # one run of each where the full one takes the median of five; writes nothing
+    python -m benchmarks.dry_run            # six minutes, median of five; writes benchmarks/results/dry_run.json
+    python -m benchmarks.dry_run --runs 1   # fewer than three write nothing
 
 Every run is a process of its own, as a user starts it; turn by turn one that foretells and one that captures. A ratio is
 captured / foretold. Memory is the most the process held. Rows within 1% (those set apart are foretold as rows), bytes within
@@ -83,15 +83,15 @@ def show(rows: list[dict]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="one run of each; writes nothing")
+    parser.add_argument("--runs", type=int, default=5, help="of each; fewer than three write nothing")
     given = parser.parse_args(arguments)
     rows: list[dict] = []
     Path("runs").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir="runs") as place:
         for number, (name, command) in enumerate(CONFIGURATIONS.items()):
-            rows += compared(name, command, 1 if given.quick else 5, Path(place) / str(number))
+            rows += compared(name, command, given.runs, Path(place) / str(number))
     show(rows)
-    if not given.quick:
+    if given.runs >= 3:
         machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads"
         files.write_json(RESULT, {"machine": machine, "date": time.strftime("%Y-%m-%d"), "rows": rows})
 

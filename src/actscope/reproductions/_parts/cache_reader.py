@@ -8,6 +8,7 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from actscope.core.errors import BadInput
 from actscope.core.inputs import Inputs, Run
 from actscope.core.subject import Subject
 
@@ -35,4 +36,6 @@ class CacheReader:
         return {}
 
     def changed(self, change):
-        raise NotImplementedError
+        raise BadInput(
+            f"{self.name} counts words and has no weights or sites; it reads text, and nothing in it can be changed."
+        )

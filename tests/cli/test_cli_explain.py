@@ -118,3 +118,8 @@ def test_a_setting_of_the_method_is_a_flag(places, capsys):
     flags = ["--model", "pocket-mini", "--contexts", "20", "--leaves", "1", "--latents", "0", "--json"]
     assert main(["explain", *places, *flags]) == 0
     assert json.loads(capsys.readouterr().out)["asked"] == 1
+
+
+def test_what_explains_images_is_called_from_python(places, capsys):
+    assert main(["explain", *places, "--method", "prototypes"]) == 2
+    assert "needs images, labels" in capsys.readouterr().err

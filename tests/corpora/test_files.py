@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from actscope.core.corpus import Span
 from actscope.core.errors import BadInput, EmptyCorpus
 from actscope.corpora._parts.passages import LONGEST, python_passages, text_passages
 from actscope.corpora.files import files
@@ -143,3 +144,29 @@ def test_texts_at_hand():
     assert corpus.fingerprint != texts(["two", "one"], name="mine").fingerprint
     with pytest.raises(EmptyCorpus, match="2 texts were given"):
         texts(["", ""])
+
+
+def test_spans_label_characters_of_lines(tmp_path):
+    place = tmp_path / "notes.jsonl"
+    place.write_text('{"text": "a cat", "spans": [{"start": 2, "end": 5, "label": "animal"}]}\n{"text": "none"}\n')
+    first, second = files(place, spans="spans").documents()
+    assert first.spans == (Span(2, 5, "animal"),) and second.spans == ()
+    assert next(files(place).documents()).spans == ()
+    assert files(place).fingerprint == files(place, spans="spans").fingerprint
+
+
+@pytest.mark.parametrize(
+    "span",
+    [
+        '{"start": 2, "end": 6, "label": "a"}',
+        '{"start": 2, "end": 2, "label": "a"}',
+        '{"start": 2, "label": "a"}',
+        "3",
+        '{"start": true, "end": 2, "label": "a"}',
+    ],
+)
+def test_spans_that_label_nothing_are_told_with_their_line(span, tmp_path):
+    place = tmp_path / "notes.jsonl"
+    place.write_text(f'{{"text": "a cat"}}\n{{"text": "a cat", "spans": [{span}]}}\n')
+    with pytest.raises(BadInput, match="line 2"):
+        files(place, spans="spans")

@@ -22,12 +22,14 @@ def corpus_named(
     column: str = "text",
     split: str | None = None,
     subject: Callable[[], Any] | None = None,
+    spans: str | None = None,
 ) -> Corpus:
     """A file, a folder, "standard-library" or "grammar", these two with a split after a colon ("grammar:train"), or a dataset
     of the hub ("hf:org/name", "hf:org/name:config@revision").
 
     column: the field of JSON lines, Parquet and datasets; split: of a dataset; subject: gives the model, whose chat
     template writes dialogues, and whose folder says how images are prepared; asked for where that is needed and no earlier.
+    spans: the field of JSON lines that labels characters.
     Raises BadInput for anything else, UsageError for a split there is not and for settings that belong to something else.
     """
     render = None if subject is None else lambda messages: subject().render(messages)
@@ -42,7 +44,7 @@ def corpus_named(
         return datasets(id, column=column, split=split, config=config or None, revision=revision or None, render=render)
     base, _, part = name.partition(":")
     if base not in _BUILT_IN or Path(name).exists():
-        return _here(Path(name).expanduser(), base, column, render, subject)
+        return _here(Path(name).expanduser(), base, column, render, subject, spans)
     if part and part not in _BUILT_IN[base]:
         raise UsageError(f"{base} has no split {part!r}; it has {', '.join(_BUILT_IN[base])}.")
     part = part or _BUILT_IN[base][0]
@@ -55,7 +57,14 @@ def corpus_named(
     return standard_library(split=part)  # type: ignore[arg-type]
 
 
-def _here(path: Path, base: str, column: str, render: Callable[..., str] | None, subject: Callable[[], Any] | None) -> Corpus:
+def _here(
+    path: Path,
+    base: str,
+    column: str,
+    render: Callable[..., str] | None,
+    subject: Callable[[], Any] | None,
+    spans: str | None,
+) -> Corpus:
     """A file or folder: Parquet, text or images. A folder with two of them is refused: which is meant is not ours to say."""
     if not path.exists():
         raise BadInput(
@@ -75,7 +84,7 @@ def _here(path: Path, base: str, column: str, render: Callable[..., str] | None,
         return parquet(path, column=column, render=render)
     from actscope.corpora.files import files
 
-    return files(path, column=column, render=render)
+    return files(path, column=column, render=render, spans=spans)
 
 
 def _kind(path: Path) -> str:

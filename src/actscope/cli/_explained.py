@@ -43,7 +43,13 @@ class Run:
     def do(self, latents: list[int] | None, contexts: int | None, settings: Mapping[str, str]) -> None:
         """Explain, save and show. Raises UsageError for flags that the method does not take."""
         explainer: Any = find("explainers", self.method)
-        asks = "ledger" in inspect.signature(explainer).parameters
+        takes = inspect.signature(explainer).parameters
+        asks = "ledger" in takes
+        if needs := [name for name, one in takes.items() if one.default is one.empty and name not in _NOT_FLAGS]:
+            raise UsageError(
+                f"{self.method} needs {', '.join(needs)}, which no flag can give; call it from Python: "
+                f'act.method("explainers", "{self.method}").'
+            )
         learned, rows = self._opened()
         asking, own = _asking.divided(settings)
         if asking != _asking.Asking() and not asks:
@@ -51,7 +57,6 @@ class Run:
                 f"{self.method} asks nobody; leave out the flags of a language model, or give --method language_model."
             )
         given = {**_flags.settings(explainer, self.method, own, _NOT_FLAGS), "latents": latents, "seed": self.seed}
-        takes = inspect.signature(explainer).parameters
         if contexts is not None and "contexts" not in takes:
             raise UsageError(f"{self.method} needs no contexts; leave --contexts out.")
         if contexts is not None:
@@ -64,7 +69,7 @@ class Run:
         subject = load(self.model, device=self.device, dtype=self.dtype)
         given["progress"] = _common.plain_progress("explain")
         if not asks:
-            return self._tell(explainer(learned, subject, rows, **given), asked)
+            return self._tell(explainer(learned, subject, rows, **given), asked, rows.content)
         with asking.ledger(self.out, self.dry_run) as ledger:
             given |= {"ledger": ledger, "judge": asking.asks(ledger), "announce": _asking.announce(self.dry_run)}
             try:
@@ -72,9 +77,9 @@ class Run:
             except _asking.Announced as announced:
                 return self._would_cost(announced.cost, work)
             except Unfinished as stop:
-                self._tell(stop.found, asked, ledger)
+                self._tell(stop.found, asked, rows.content, ledger)
                 raise
-            self._tell(found, asked, ledger)
+            self._tell(found, asked, rows.content, ledger)
 
     def _opened(self) -> tuple[Dictionary, Store]:
         """Both, from their folders. Raises BadInput where one is something else."""
@@ -92,11 +97,11 @@ class Run:
             return _common.print_json({"would_cost": dataclasses.asdict(most)})
         _common.console().print(f"Would explain {work}: at most {most}, where the first answers can be used.", soft_wrap=True)
 
-    def _tell(self, found: Sequence[Any], asked: int, ledger: Ledger | None = None) -> None:
-        """Save what was found where it is to be saved, and print it."""
+    def _tell(self, found: Sequence[Any], asked: int, content: str, ledger: Ledger | None = None) -> None:
+        """Save what was found where it is to be saved, and print it. content: the store's hash."""
         if self.out is not None and (found or ledger is None):
             said = {"method": self.method, "dictionary": str(self.dictionary), "store": str(self.store)}
-            artifact.save(list(found), self.out, **said, asked=asked, seed=self.seed)
+            artifact.save(list(found), self.out, **said, content=content, asked=asked, seed=self.seed)
         if self.json:
             listed = [_as_json(one) for one in found]
             whole = {"asked": asked, "explained": len(found), "out": self.out and str(self.out), "features": listed}

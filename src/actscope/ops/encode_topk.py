@@ -13,8 +13,8 @@ from torch.autograd import Function
 from actscope.core.codes import Codes
 from actscope.ops import _csr, exact_topk, topk
 
-TILE = 32 * 2**20  # bytes of pre-activations that are held at a time
-ROWS = 4096  # of at most so many rows
+TILE = 8 * 2**20  # bytes of pre-activations that are held at a time: what a cache holds
+ROWS = 1024  # of at most so many rows
 
 
 def fast(

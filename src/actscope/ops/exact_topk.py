@@ -13,12 +13,14 @@ Letters: n rows, d width, m latents, k active.
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from actscope.ops import _csr, _native
 
-TILE = 32 * 2**20  # bytes of approximations, and of weights in float64, that are held at a time
+TILE = 16 * 2**20  # bytes of approximations that are held at a time
+SMALL = 8 * 2**20  # the same where there is no kernel and more must be held beside, and half as many of weights in float64
+ROWS = 2048  # rows whose candidates are held at a time there
 FEW = 32  # rows from which a product pays
 BLOCK = 32  # latents that share one maximum where there is no kernel
 
@@ -57,7 +59,7 @@ def _by_kernel(x: Tensor, weight: Tensor, bias: Tensor, dtype: torch.dtype, inde
         screen(None, x, weight, bias, length, lost, len(x), m, d, k, index, value)
         return
     rough = weight if copy is None else copy
-    offset, size = bias.to(dtype), _rows(m, dtype)
+    offset, size = bias.to(dtype), _rows(m, dtype, TILE)
     tile = torch.empty(min(size, len(x)), m, dtype=dtype)
     for part in range(0, len(x), size):
         rows = slice(part, part + size)
@@ -68,8 +70,28 @@ def _by_kernel(x: Tensor, weight: Tensor, bias: Tensor, dtype: torch.dtype, inde
 
 def _by_torch(x: Tensor, weight: Tensor, bias: Tensor, dtype: torch.dtype, index: Tensor, value: Tensor) -> None:
     """The kernel's steps."""
-    k, size, rough = index.shape[1], _rows(len(weight), dtype), weight.to(dtype)
-    encoder = _Encoder(rough, bias.to(dtype), _lengths(weight), _lengths(weight - rough), bias.abs())
+    wide = _wide(weight)
+    if len(x) < FEW:
+        return _directly(x, index, value, weight, bias, wide)
+    rough = weight.to(dtype)
+    lost = [_lengths(one - near) for one, near in zip(weight.split(wide), rough.split(wide), strict=True)]
+    encoder = _Encoder(rough, bias.to(dtype), _lengths(weight), torch.cat(lost), bias.abs())
+    for part in zip(x.split(ROWS), index.split(ROWS), value.split(ROWS), strict=True):
+        _some(*part, weight, bias, encoder)
+
+
+def _directly(x: Tensor, index: Tensor, value: Tensor, weight: Tensor, bias: Tensor, wide: int) -> None:
+    """All in float64, some latents at a time."""
+    parts = [x.double() @ w.double().T + b.double() for w, b in zip(weight.split(wide), bias.split(wide), strict=True)]
+    scores = torch.cat(parts, 1).float()
+    found, order = torch.relu(scores).sort(dim=1, descending=True, stable=True)
+    index.copy_(order[:, : index.shape[1]])
+    value.copy_(found[:, : index.shape[1]])
+    value[~(torch.isfinite(x).all(1) & _sound(_lengths(weight), bias))] = torch.nan
+
+
+def _some(x: Tensor, index: Tensor, value: Tensor, weight: Tensor, bias: Tensor, encoder: "_Encoder") -> None:
+    k, size = index.shape[1], _rows(len(weight), encoder.weight.dtype, SMALL)
     found = [_candidates(part, encoder, k) for part in x.split(size)]
     row = torch.cat([one + number * size for number, (one, _) in enumerate(found)])
     latent = torch.cat([one for _, one in found])
@@ -82,7 +104,7 @@ def _by_torch(x: Tensor, weight: Tensor, bias: Tensor, dtype: torch.dtype, index
     taken = torch.zeros(len(x), k + 1, dtype=torch.uint8).scatter_(1, torch.where(value > 0, index, k).clamp(max=k), 1)
     spare = taken[:, :k].argsort(dim=1, stable=True)
     index.copy_(torch.where(value > 0, index, spare.gather(1, (torch.arange(k) - held).clamp(min=0))))
-    value[~(torch.isfinite(x).all(1) & torch.isfinite(encoder.length.max() + encoder.bias.abs().max()))] = torch.nan
+    value[~(torch.isfinite(x).all(1) & _sound(encoder.length, encoder.bias))] = torch.nan
 
 
 class _Encoder(NamedTuple):
@@ -136,14 +158,13 @@ def _ranked(row: Int[Tensor, " e"], value: Float[Tensor, " e"]) -> tuple[Int[Ten
 def _products(row: Tensor, latent: Tensor, x: Tensor, weight: Tensor) -> Float[Tensor, " nnz"]:
     """x[row] . weight[latent] in float64, some latents at a time."""
     found = torch.zeros(len(row), dtype=torch.float64)
-    wide = max(TILE // (8 * weight.shape[1]), 1)
+    wide = _wide(weight)
     x = x.double()
     for start in range(0, len(weight), wide):
         here = ((latent >= start) & (latent < start + wide)).nonzero()[:, 0] if wide < len(weight) else torch.arange(len(row))
         ends = torch.zeros(len(x) + 1, dtype=torch.long)
         ends[1:] = torch.bincount(row[here], minlength=len(x)).cumsum(0)
-        part = weight[start : start + wide].double()
-        found[here] = _csr.products(ends, latent[here] - start, x, part)
+        found[here] = _csr.products(ends, latent[here] - start, x, weight[start : start + wide].double())
     return found
 
 
@@ -152,6 +173,15 @@ def _lengths(x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
     return torch.linalg.vector_norm(x, dim=1) * (1 + x.shape[1] * 2.0**-23)
 
 
-def _rows(m: int, dtype: torch.dtype) -> int:
+def _wide(weight: Float[Tensor, "m d"]) -> int:
+    """How many latents are held in float64 at a time."""
+    return max(SMALL // (16 * weight.shape[1]), 1)
+
+
+def _sound(length: Float[Tensor, " m"], bias: Float[Tensor, " m"]) -> Bool[Tensor, ""]:
+    return torch.isfinite(length.max() + bias.abs().max())
+
+
+def _rows(m: int, dtype: torch.dtype, size: int) -> int:
     """How many rows' approximations are held at a time."""
-    return max(TILE // (m * dtype.itemsize), FEW)
+    return max(size // (m * dtype.itemsize), FEW)

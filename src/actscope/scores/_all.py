@@ -24,6 +24,8 @@ from actscope.scores.dictionary.truth_recovery import truth_recovery
 
 __all__ = ["score"]
 
+NOUNS = ("dictionary", "subject", "store", "labels", "others", "documents", "seed")
+
 
 def score(
     dictionary: Dictionary,
@@ -36,20 +38,24 @@ def score(
     others: Sequence[Dictionary] = (),
     seed: int = 0,
     progress: Progress = quiet,
+    **settings: object,
 ) -> list[Score]:
     """Judge a dictionary on a store: fvu, l0, dead_share, cross_entropy, kl_divergence; special_tokens where the store has rows
     of them; and with `labels` truth_recovery. Or by `measures`, names of scores/dictionary, alone.
 
     Score on text the dictionary was not trained on. documents: only these; measures that choose something take their own halves
-    of the store. others: what `stability` compares with. A measure that cannot be taken here (a site whose ablation costs
-    nothing) is left out with a warning, unless it was asked for by name.
+    of the store. others: what `stability` compares with. settings: those of the one measure named, such as forget= of
+    `unlearning`. A measure that cannot be taken here (a site whose ablation costs nothing) is left out with a warning, unless
+    it was asked for by name.
     Raises UnknownMethod, UnknownSite for ports the store lacks, WrongSubject, BadInput for no rows or for a measure that needs
     more than this, NotFinite, Interrupted.
     """
     documents = None if documents is None else list(documents)
+    if settings and len(measures or ()) != 1:
+        raise BadInput(f"{', '.join(settings)} given with {len(measures or ())} measures named; settings belong to one alone.")
     if measures is not None:
         given = {"dictionary": dictionary, "subject": subject, "store": store, "labels": labels, "others": others or None}
-        given |= {"documents": documents, "seed": seed}
+        given |= {"documents": documents, "seed": seed, **settings}
         found = []
         for number, name in enumerate(measures):
             found.append(_by_name(name, {key: value for key, value in given.items() if value is not None}))
@@ -85,6 +91,8 @@ def _by_name(name: str, given: dict[str, object]) -> Score:
     measure = methods.find("scores.dictionary", name)
     assert callable(measure), "the room holds functions"
     takes = inspect.signature(measure).parameters
+    if unknown := [key for key in given if key not in takes and key not in NOUNS]:
+        raise BadInput(f"The measure {name!r} has no {', '.join(unknown)}; it takes {', '.join(takes)}.")
     missing = [key for key, one in takes.items() if one.default is one.empty and key not in given]
     if missing:
         raise BadInput(

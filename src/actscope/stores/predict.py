@@ -1,6 +1,5 @@
 """What a capture would hold and cost, without writing anything."""
 
-import os
 import resource
 import sys
 import time
@@ -18,11 +17,12 @@ from actscope.stores._parts.asked import asked
 from actscope.stores._parts.manifest import measured, named
 from actscope.stores._parts.pieces import Planned, layout, planned, rows_of, sample
 from actscope.stores._parts.running import probe, run_unit, sequences, tensors_of, threads_of
+from actscope.stores._parts.writer import Behind
 from actscope.stores.capture import UNIT
 
 __all__ = ["predict"]
 
-_MEASURED = 3  # units run for the clock
+_MEASURED = 6  # units run for the clock
 _BEHIND = 4  # units in memory at most beside the one that runs: waiting, being written, and as the bytes of a file
 
 
@@ -68,62 +68,77 @@ def predict(
     acts = sum(formats.bytes_of(width, dtype, own) for width, own in found)
     beside = sum(width * own.itemsize for width, own in found) if grads else 0
     per_row = acts + beside + 20 + special  # and its place, token and role
-    clock = _Clock(subject, names, settings)
     rows = documents = units = size = 0
     context = int(str(settings["context"]))
     began = time.perf_counter()
-    for unit in planned(subject, corpus, start, context, UNIT):
-        rows += (here := sum(int(rows_of(piece, special).sum()) for piece in unit.pieces))
-        size += here * per_row + sum(x.numel() * x.element_size() for x in sequences(unit).values()) + 1024
-        documents, units = documents + len(unit.names), units + 1
-        if measure:
-            clock.see(unit)
-        if tokens is not None and rows >= tokens:
-            break
-    if not measure:
-        return Prediction(rows, documents, units, size)
+    with _Clock(subject, names, settings) as clock:
+        for unit in planned(subject, corpus, start, context, UNIT):
+            rows += (here := sum(int(rows_of(piece, special).sum()) for piece in unit.pieces))
+            size += here * per_row + sum(x.numel() * x.element_size() for x in sequences(unit).values()) + 1024
+            documents, units = documents + len(unit.names), units + 1
+            if measure:
+                clock.see(unit)
+            if tokens is not None and rows >= tokens:
+                break
+        if not measure:
+            return Prediction(rows, documents, units, size)
+        running = clock.seconds()
     tokenizing = time.perf_counter() - began - clock.spent
-    return Prediction(rows, documents, units, size, clock.seconds(size) + tokenizing, _peak() + _BEHIND * size // max(units, 1))
+    return Prediction(rows, documents, units, size, running + tokenizing, _peak() + _BEHIND * size // max(units, 1))
 
 
 class _Clock:
-    """Runs the first units as a capture does, and knows from them how long all take that it is shown."""
+    """Runs the first units as a capture does, their bytes made beside the runs, and knows from them how long all take that it
+    is shown. Use as a context manager."""
 
     def __init__(self, subject: Subject, names: list[Site], settings: dict[str, object]):
         self.subject, self.names, self.settings = subject, names, settings
         self.spent = 0.0  # by itself
         self.seen = 0  # units run
         self.tokens = 0  # of all units, padding included
-        self.running, self.writing = [0.0, 0], [0.0, 0]  # seconds, and for how many tokens and bytes
+        self.took, self.measured = 0.0, 0  # seconds, and for how many tokens
+
+    def __enter__(self) -> "_Clock":
+        self._behind = Behind().__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._behind.__exit__(*error)
 
     def see(self, unit: Planned) -> None:
         began = time.perf_counter()
         laid = _laid(unit, self.settings)
         self.tokens += laid
-        if self.running[1] == 0 and laid:
+        if laid and not self.seen:
             self._run(unit)  # what a first run takes longer is paid once
         if laid and self.seen < _MEASURED:
             self.seen += 1
             at = time.perf_counter()
             tensors = self._run(unit)
-            self.running = [self.running[0] + time.perf_counter() - at, self.running[1] + laid]
-            at = time.perf_counter()
-            _, data = named(0, measured(tensors, unit.first, unit.next), tensors)
-            files.sha256(data)  # as it is read back
-            self.writing = [self.writing[0] + time.perf_counter() - at, self.writing[1] + len(data)]
+            self._behind.do(lambda: _made(unit, tensors))
+            if self.seen == _MEASURED:
+                self._behind.flush()
+            self.took, self.measured = self.took + time.perf_counter() - at, self.measured + laid
         self.spent += time.perf_counter() - began
 
-    def seconds(self, size: int) -> float:
-        """Of running all units and writing so many bytes. Files are written beside the runs where a core is free for it."""
-        run = self.running[0] / max(self.running[1], 1) * self.tokens
-        write = self.writing[0] / max(self.writing[1], 1) * size
-        beside = int(str(self.settings["threads"])) < (os.cpu_count() or 1)
-        return max(run, write) if beside else run + write
+    def seconds(self) -> float:
+        """Of running all units and making their files."""
+        at = time.perf_counter()
+        self._behind.flush()
+        waited = time.perf_counter() - at
+        self.spent += waited
+        return (self.took + waited) / max(self.measured, 1) * self.tokens
 
     def _run(self, unit: Planned) -> dict[str, Tensor]:
         with threads_of(int(str(self.settings["threads"]))):
             rows, words = run_unit(self.subject, unit, self.names, self.settings)
             return tensors_of(unit, self.settings, rows, words, {})
+
+
+def _made(unit: Planned, tensors: dict[str, Tensor]) -> None:
+    """What becomes of a unit's tensors before the disk has them, and what is done when they are read back."""
+    _, data = named(0, measured(tensors, unit.first, unit.next), tensors)
+    files.sha256(data)
 
 
 def _laid(unit: Planned, settings: dict[str, object]) -> int:

@@ -10,6 +10,7 @@ Message = Mapping[str, str]  # {"role": "user", "content": "..."}
 Render = Callable[[Sequence[Message]], str]  # how a dialogue is written: a chat model's template
 
 MESSAGES = "messages"  # the field of a dialogue, where a record has no text
+_SPANS = 'Expected {"start": 0, "end": 4, "label": "name"}: characters of the text from 0, the end left out.'
 
 
 def value_of(record: Mapping, column: str, where: str) -> str | list[Message]:
@@ -36,9 +37,32 @@ def value_of(record: Mapping, column: str, where: str) -> str | list[Message]:
     raise BadInput(f"{where}: {column!r:.80} is a {type(value).__name__}; expected a string, or a list of messages.")
 
 
-def document_of(value: str | list[Message], render: Render | None, id: str) -> Document:
-    """What `value_of` gave, as a document: a text as it is, a dialogue as `render` writes it."""
-    return Document(id, value) if isinstance(value, str) else dialogue(id, value, render)
+def document_of(value: str | list[Message], render: Render | None, id: str, spans: tuple[Span, ...] = ()) -> Document:
+    """What `value_of` gave, as a document: a text as it is, with its spans, a dialogue as `render` writes it."""
+    return Document(id, value, spans) if isinstance(value, str) else dialogue(id, value, render)
+
+
+def spans_of(record: Mapping, field: str, text: str, where: str) -> tuple[Span, ...]:
+    """A record's labelled characters, [{"start": 0, "end": 4, "label": "name"}, ...] in `field`; none where that is missing or
+    null. Raises BadInput naming the record for anything else, and for characters that the text lacks."""
+    listed = record.get(field)
+    if listed is None:
+        return ()
+    if not isinstance(listed, list | tuple):
+        raise BadInput(f"{where}: {field!r:.80} is a {type(listed).__name__}; expected a list of spans. {_SPANS}")
+    return tuple(_span(one, text, where) for one in listed)
+
+
+def _span(given: object, text: str, where: str) -> Span:
+    found = [given.get(name) for name in ("start", "end", "label")] if isinstance(given, Mapping) else [None] * 3
+    start, end, label = found
+    if type(start) is not int or type(end) is not int or not isinstance(label, str) or not label:
+        raise BadInput(f"{where} holds the span {given!r:.120}. {_SPANS}")
+    if not 0 <= start < end <= len(text):
+        raise BadInput(
+            f"{where}: the span {label!r:.40} at {start}..{end} is not in the text of {len(text)} characters. {_SPANS}"
+        )
+    return Span(start, end, label)
 
 
 def needs_template(value: str | list[Message], render: Render | None, where: str) -> None:

@@ -93,7 +93,7 @@ def test_labels_come_from_the_text_that_was_captured(places, capsys, tmp_path: P
         (["--judge", "language_model"], "--explainer-model is missing"),
         (["--endpoint", "http://localhost:1"], "asks nobody"),
         (["--measure", "fuzzing", "--measure", "clarity", "--contexts", "9"], "a setting belongs to one"),
-        (["--measure", "fuzzing", "--context", "9"], "no setting --context. Did you mean --contexts?"),
+        (["--measure", "fuzzing", "--context", "9"], "no setting --context; did you mean --contexts"),
     ],
 )
 def test_what_cannot_be_asked_of_explanations_is_said(places, capsys, flags, says):

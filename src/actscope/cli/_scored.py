@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -104,7 +105,7 @@ def judge(
     place.told(scores, table(scores), [dataclasses.asdict(one) for one in scores])
 
 
-def own_settings(room: str, measures: Sequence[str], given: Mapping[str, str], not_flags: Sequence[str]) -> dict[str, object]:
+def own_settings(room: str, measures: Sequence[str], given: Mapping[str, str], not_flags: Sequence[str]) -> dict[str, Any]:
     """The flags that are settings of the one measure named. Raises UsageError for a setting it lacks, or several measures."""
     if not given:
         return {}

@@ -1,6 +1,5 @@
 """LAC on lengths that are given, and skips that skip what they say."""
 
-
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,7 +40,7 @@ def test_controls_skip_as_many(seed: int):
     assert torch.equal(dealt.sum((0, 1)), void.sum((0, 1))) and not dealt[~text].any()  # of every layer, at text only
 
 
-def test_each_token_is_skipped_where_the_mask_says:
+def test_each_token_is_skipped_where_the_mask_says():
     skip = torch.zeros(1, 2, 3, dtype=torch.bool)
     skip[0, 1, 2] = True
     made = skipping([Site("resid_pre", n) for n in range(3)], [Site("resid_post", n) for n in range(3)], skip)

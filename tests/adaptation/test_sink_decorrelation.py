@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from actscope.adaptation.sink_decorrelation import sink_decorrelation, squared_cosine
+import actscope as act
+from actscope.adaptation.sink_decorrelation import _Decorrelated, sink_decorrelation, squared_cosine
 from actscope.core.errors import BadInput
 from actscope.core.site import Site
 from actscope.organisms.planted_sinks import MARK, Trained, planted_sinks
@@ -49,22 +50,21 @@ def test_the_mark_is_taken_away_from_the_first_token_and_plain_tuning_leaves_it_
     assert ours.origin == "sink_decorrelation weight=10000" and ours.interventions == ()
 
 
-def test_only_what_is_compared_is_moved(trained: Trained):
-    """With a loss at the first block's end alone and no target, nothing behind it changes."""
-    text = trained.world.sequences(64, seed=7, marked=True)
-    silent = text._replace(targets=torch.full_like(text.targets, -100))
-    silent.targets[0, 0] = text.targets[0, 0]
-    change = sink_decorrelation(
-        trained.subject, Shuffled(silent, "silent"), Plan(rows=64, batch=64, lr=1e-3), weight=1e9, sites=["layers.0.resid_post"]
-    )
-    moved = {name: float((delta.value - trained.subject.weights()[name]).abs().max()) for name, delta in change.weights.items()}
-    assert moved["gpt_neox.layers.0.mlp.dense_h_to_4h.weight"] > 10 * moved["gpt_neox.layers.1.mlp.dense_h_to_4h.weight"]
+def test_only_what_stands_before_the_states_is_moved_by_the_loss(trained: Trained):
+    text = trained.world.sequences(16, seed=7, marked=True)
+    tuning = _Decorrelated(trained.subject, [END], 1.0, 0)
+    losses = tuning.objective(text, progress=0.0)
+    assert float(losses["loss"]) == pytest.approx(float(losses["cross-entropy"] + losses["cosine"]))
+    losses["cosine"].backward()
+    grads = {name: 0.0 if p.grad is None else float(p.grad.abs().max()) for name, p in tuning.model.named_parameters()}
+    assert grads["gpt_neox.layers.0.mlp.dense_h_to_4h.weight"] > 0 and grads["gpt_neox.embed_in.weight"] > 0
+    assert not any(grad for name, grad in grads.items() if "layers.1." in name or "embed_out" in name)
 
 
 def test_what_cannot_be_is_refused(trained: Trained):
     with pytest.raises(BadInput, match="weight from 0"):
         tuned(trained, weight=-1.0)
+    net = torch.nn.Sequential(torch.nn.Embedding(5, 4), torch.nn.Linear(4, 5))
+    one = act.wrap(net, sites={"layers.0.resid_post": "0"}, example=torch.zeros(1, 2, dtype=torch.long))
     with pytest.raises(BadInput, match="one layer"):
-        one = planted_sinks(0, words=16, width=16, heads=2, rows=64)
-        one.subject.order = tuple(site for site in one.subject.order if site != Site("resid_post", 1) and site.layer != 2)
-        sink_decorrelation(one.subject, None, Plan(rows=1))
+        sink_decorrelation(one, None, Plan(rows=1))

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import actscope as act
 from actscope.adaptation._parts.tuning import IGNORED, Tuning
 from actscope.core.change import Change
 from actscope.core.errors import BadInput
@@ -45,14 +46,12 @@ def test_gradients_reach_every_weight_and_none_of_the_subjects_own(subject):
     assert all(parameter.grad is None for parameter in subject.model.parameters())
     assert tuning.change("nothing").weights == {}
     with torch.no_grad():
-        tuning.model.embed_out.weight[3] += 1
+        tuning.model.lm_head.weight[3] += 1
     (name,) = tuning.change("one").weights
-    assert name == "embed_out.weight"
+    assert name == "lm_head.weight"
 
 
-def test_a_subject_without_logits_is_refused(subject):
-    class Bare:
-        name, sites = "bare", {}
-
+def test_a_subject_without_logits_is_refused():
+    bare = act.wrap(torch.nn.Sequential(torch.nn.Linear(3, 2)), sites={"layers.0.mlp_out": "0"})
     with pytest.raises(BadInput, match="no logits, or no torch module"):
-        Tuning(Bare(), {})
+        Tuning(bare, {})

@@ -24,8 +24,10 @@ def test_a_trigger_is_followed_by_the_word_before_it_and_another_word_by_the_tab
     trigger = word < TRIGGERS
     assert torch.equal(after[trigger], before[trigger]) and not (before[trigger] < TRIGGERS).any()
     counts = torch.zeros(16, 16).index_put((word[~trigger], after[~trigger]), torch.ones(1), accumulate=True)
-    shares = counts[TRIGGERS:] / counts[TRIGGERS:].sum(1, keepdim=True)
-    torch.testing.assert_close(shares, trained.world.chance[TRIGGERS:], atol=0.1, rtol=0)
+    often = (counts.sum(1) > 500).nonzero().flatten()
+    assert len(often) > 4
+    shares = counts[often] / counts[often].sum(1, keepdim=True)
+    torch.testing.assert_close(shares, trained.world.chance[often], atol=0.08, rtol=0)
     assert sorted(trained.world.chance[7].topk(4).values.tolist(), reverse=True) == pytest.approx(list(FOLLOWERS))
 
 

@@ -28,8 +28,8 @@ def test_massive_is_measured_in_medians_of_the_sequence():
     x[1] *= 10
     x[1, 2, 0] = 50.0  # five medians there
     mask = torch.ones(2, 3, dtype=torch.bool)
-    assert massive(x, mask, 20).nonzero().tolist() == [[0, 1, 2]]
-    assert massive(100 * x, mask, 20).nonzero().tolist() == [[0, 1, 2]]
-    assert massive(x, mask, 5).nonzero().tolist() == [[0, 1, 2], [1, 2, 0]]
+    assert massive(x, mask, 20.0).nonzero().tolist() == [[0, 1, 2]]
+    assert massive(100 * x, mask, 20.0).nonzero().tolist() == [[0, 1, 2]]
+    assert massive(x, mask, 5.0).nonzero().tolist() == [[0, 1, 2], [1, 2, 0]]
     mask[0, 1] = False
-    assert not massive(x, mask, 20).any()
+    assert not massive(x, mask, 20.0).any()

@@ -1,6 +1,6 @@
 """A subject's weights as something the training loop can train; the subject itself stays as it is.
 
-Letters: b batch, t tokens, d width, v vocabulary or classes.
+Letters: b batch, t tokens.
 """
 
 from collections.abc import Iterable, Mapping
@@ -42,10 +42,8 @@ class Tuning(TrainableModule):
         self.tuned: Any = subject.changed(Change(self.standing, own))
         self.model: nn.Module = self.tuned.model.requires_grad_(True)
 
-    def run(
-        self, batch: tuple[Tensor, Tensor], read: Iterable[Site] = ()
-    ) -> tuple[Float[Tensor, ""], Mapping[Site, Float[Tensor, "b t d"]]]:
-        """(the cross-entropy, what stands at the sites)."""
+    def run(self, batch: tuple[Tensor, Tensor], read: Iterable[Site] = ()) -> tuple[Float[Tensor, ""], Mapping[Site, Tensor]]:
+        """(the cross-entropy, what stands at the sites and the logits)."""
         x, targets = batch
         acts = self.tuned.run(x, read=[*read, LOGITS], grad=True).acts
         return functional.cross_entropy(acts[LOGITS].flatten(0, -2), targets.flatten(), ignore_index=IGNORED), acts

@@ -13,7 +13,8 @@ in Language Models" (arXiv:2505.14467), on a model whose idle layers are known.
        models whose working layers lengthen the stream less, or only as training made them.
 
 LAC looks for layers that lengthen the stream little, so it finds idle ones where working ones lengthen it clearly, which is
-planted here. Where that is left to training, the claim does not hold (LOG.md). `holds` speaks of the planted growth alone.
+planted here. Where they lengthen it half as much, or as training has it, voids cost more than a point (LOG.md). `holds` speaks
+of the planted growth alone.
 
 Letters: b sequences, t tokens, l layers.
 """

@@ -30,15 +30,15 @@ def task(n: int = 256) -> Pictures:
     return Pictures(x, (x[..., :2].mean((1, 2, 3)) > x[..., 2:].mean((1, 2, 3))).long())
 
 
-def tuned(k: int | None, **given):
+def tuned(k: int | None, epochs: int = 1, **given):
     subject, rows = network(), task()
-    change = top_k_activations(subject, Shuffled(rows, "halves"), Plan(rows=20 * 256, batch=32, lr=1e-2), k=k, **given)
+    change = top_k_activations(subject, Shuffled(rows, "halves"), Plan(rows=epochs * 256, batch=32, lr=2e-2), k=k, **given)
     return subject, change, subject.changed(change)
 
 
 @pytest.mark.parametrize("k", [1, 3])
 def test_k_activations_of_a_map_are_not_zero_and_the_task_is_learned_through_them(k: int):
-    subject, change, after = tuned(k)
+    subject, change, after = tuned(k, epochs=8)
     rows = task()
     assert change.interventions == (Largest(POST, k),) and change.origin == f"top_k_activations k={k}"
     live = after.run(rows.pixels, read=[POST]).acts[POST] != 0

@@ -3,34 +3,31 @@
 import pytest
 import torch
 
-from actscope.core.inputs import Run
-from actscope.core.site import Site, SiteInfo
+import actscope as act
 from actscope.organisms.planted_sinks import LENGTH, MARK, World
 from actscope.reproductions.avsr_sinks import _cut, avsr_sinks, judge
 
 
-class Told:
-    """One layer whose stream is 1 but for 500 at the first token and the mark, and whose head pays half to each of them."""
+class Told(torch.nn.Module):
+    """A stream of 1 but for 500 at the first token and the mark, and a head that pays all its attention to these two."""
 
-    name, missing = "told", {}
-    order = (Site("attn_pattern", 0), Site("resid_post", 0), Site("resid_post", 1), Site("logits"))
-    sites = dict.fromkeys(order, SiteInfo(("b", "t", 4), "", "out"))
+    def __init__(self):
+        super().__init__()
+        self.pattern, self.one, self.two = (torch.nn.Identity() for _ in range(3))
 
-    def run(self, inputs, *, read=(), **given):
-        ids = inputs
+    def forward(self, ids):
         sink = (ids == MARK) | (torch.arange(ids.shape[1]) == 0)
-        x = torch.ones(*ids.shape, 4)
-        x[sink] = torch.tensor([500.0, 1, 1, 1])
-        pattern = (sink[:, None, :] * torch.ones(ids.shape[1], ids.shape[1]).tril()).float()
-        pattern = (pattern / pattern.sum(-1, keepdim=True))[:, None]
-        acts = {self.order[0]: pattern, self.order[1]: x, self.order[2]: x, self.order[3]: torch.zeros(*ids.shape, 40)}
-        return Run(None, acts)
+        pattern = sink[:, None, :] * torch.ones(ids.shape[1], ids.shape[1]).tril()
+        self.pattern((pattern / pattern.sum(-1, keepdim=True))[:, None])
+        self.two(self.one(torch.where(sink[..., None], torch.tensor([500.0, 1, 1, 1]), torch.ones(4))))
+        return torch.zeros(*ids.shape, 40)
 
 
 def test_a_sink_is_counted_by_its_attention_and_by_its_activations():
     world = World(torch.eye(34), torch.eye(34))
     held = world.sequences(20, seed=0, marked=True)
-    found = judge(Told(), world, held, "told")
+    sites = {"layers.0.attn_pattern": "pattern", "layers.0.resid_post": "one", "layers.1.resid_post": "two"}
+    found = judge(act.wrap(Told(), sites=sites, example=held.ids[:1]), world, held, "told")
     assert found["sinks, told"] == found["massive tokens, told"] == found["massive dimensions, told"] == 1
     assert found["largest, told"] == found["largest at the first token, told"] == 500
     assert found["attention to the mark, told"] == pytest.approx(0.5)
@@ -45,8 +42,9 @@ def test_a_cut_is_to_a_fifth_in_everything():
     assert not _cut({**found, "sinks, x": 0.2, "massive tokens, x": 0.0, "largest, x": 101.0}, "x")
 
 
+@pytest.mark.full
 def test_the_loss_takes_the_sink_away_and_tuning_alone_does_not():
-    result = avsr_sinks(seeds=(0,), rows=1_280, tuned=1_280, judged=40)
+    result = avsr_sinks(seeds=(0,), rows=1_280, tuned=2_560, judged=40, weight=10_000.0)
     mean = {name: values[0] for name, values in result.figures.items()}
     assert result.ours == mean["largest, decorrelated"] < mean["largest, before"] / 5
     assert result.baseline == mean["largest, tuned alone"] > mean["largest, before"] / 5

@@ -33,10 +33,11 @@ def test_the_share_must_fall_in_every_seed():
     assert not module._falls(figures, (1, 2), "true labels")
 
 
+@pytest.mark.full
 def test_figures_of_a_run_that_is_far_too_short(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "KEPT", (4,))
     monkeypatch.setattr(module, "RATES", (3e-3,))
-    result = lazy_neuron(seeds=(0,), widths=(8, 32), epochs=3)
+    result = lazy_neuron(seeds=(0,), widths=(8, 32), epochs=8)
     mean = {name: values[0] for name, values in result.figures.items()}
     assert result.ours == mean["accuracy, top k, noisy labels"] and result.baseline == mean["accuracy, dense, noisy labels"]
     assert result.control == mean["accuracy, narrow, noisy labels"] and mean["k"] == 4

@@ -144,8 +144,8 @@ def _planting(width: int, layers: int, heads: int, size: float) -> Callable[[int
     @torch.no_grad()
     def plant(step: int, weights: Mapping[str, Tensor]) -> None:
         first = "gpt_neox.layers.0."
-        norm = [weights[f"{first}post_attention_layernorm.{part}"] for part in ("weight", "bias")]
-        seen = functional.layer_norm(weights["gpt_neox.embed_in.weight"][BEGIN], (width,), *norm)
+        weight, bias = (weights[f"{first}post_attention_layernorm.{part}"] for part in ("weight", "bias"))
+        seen = functional.layer_norm(weights["gpt_neox.embed_in.weight"][BEGIN], (width,), weight, bias)
         slope = PEAK / (1 - OPEN)  # so that the neuron gives PEAK at a cosine of 1 and about 0 from OPEN down
         weights[f"{first}mlp.dense_h_to_4h.weight"][0] = slope * seen / seen.square().sum()
         weights[f"{first}mlp.dense_h_to_4h.bias"][0] = -slope * OPEN
@@ -155,10 +155,10 @@ def _planting(width: int, layers: int, heads: int, size: float) -> Callable[[int
             taken = f"gpt_neox.layers.{layer}.attention.query_key_value."
             for head in range(0, heads, 2):
                 query = 3 * each * head + each - 1  # the last number of the head's query, which positions do not turn
-                for row, bias, column in ((query, CALL, 0.0), (query + each, 0.0, CALL)):
+                for row, always, there in ((query, CALL, 0.0), (query + each, 0.0, CALL)):
                     weights[f"{taken}weight"][row] = 0
-                    weights[f"{taken}weight"][row, 0] = column
-                    weights[f"{taken}bias"][row] = bias
+                    weights[f"{taken}weight"][row, 0] = there
+                    weights[f"{taken}bias"][row] = always
 
     return plant
 

@@ -123,7 +123,7 @@ def _robust(seed: int, split: Split, width: int, epochs: int) -> dict[str, float
         "dense": _trained(seed, split, width, None, 0.0, epochs, rate),
         "narrow": _trained(seed, split, k, None, 0.0, epochs, rate),
     }
-    found: dict[str, float] = {"k": k, "rate of the dense network": rate}
+    found = {"k": float(k), "rate of the dense network": rate}
     for labels, subjects in zip(_LABELS, (clean, noisy), strict=True):
         for of, subject in subjects.items():
             found[f"accuracy, {of}, {labels}"] = _accuracy(subject, split.judge)

@@ -14,7 +14,7 @@ sinks are planted.
     4. The task: nats a word on text not trained on.
     5. Control: the same loss with the cosine of another token, the sixth, in place of the first.
 
-The weight, a hundredth of the paper's, was chosen on a seed that is not judged.
+The weight, a tenth of the paper's, was chosen on a seed that is not judged, by the task's loss.
 Letters: b sequences, h heads, t tokens, d width.
 """
 
@@ -46,7 +46,7 @@ CLAIM = (
 )
 FACTOR, WORSE = 5.0, 0.01  # how many times less; nats a word that count as no worse
 EPSILON, TIMES = 0.3, 100.0  # attention of a sink; of a massive activation, in medians
-WEIGHT = 100.0
+WEIGHT = 1000.0
 ELSEWHERE = 5  # the position that the control takes in place of the first
 _POOL = 2048  # sequences fine-tuned on
 

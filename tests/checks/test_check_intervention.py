@@ -5,7 +5,8 @@ import torch
 
 from actscope.checks.check_intervention import check_intervention
 from actscope.core.errors import BadInput
-from actscope.core.intervention import Add, At, Context, Freeze, Mean, Replace, Scale, Zero
+from actscope.core.inputs import Inputs
+from actscope.core.intervention import Add, At, Context, Copy, Freeze, Largest, Mean, Replace, Scale, Zero
 from actscope.core.site import Site
 
 SITE = Site("resid_post", 1)
@@ -17,6 +18,7 @@ GOOD = [
     Zero(SITE),
     Mean(SITE),
     Freeze(SITE),
+    Largest(SITE, 2),
     At(Scale(SITE, 3.0), torch.eye(5, dtype=torch.bool)[:2]),
 ]
 
@@ -24,6 +26,18 @@ GOOD = [
 @pytest.mark.parametrize("intervention", GOOD, ids=lambda item: type(item).__name__)
 def test_primitives_keep_the_contract(intervention):
     check_intervention(intervention, X)
+
+
+def test_a_copy_keeps_the_contract_and_gives_what_stands_at_its_source():
+    before, there = Site("resid_pre", 1), X.flip(0)
+    check_intervention(Copy(SITE, before), X, seen={before: there})
+
+
+def test_the_largest_of_each_row_stay_and_the_others_are_zero():
+    x = torch.tensor([[[0.0, 3.0, -1.0, 2.0], [0.0, 0.0, 0.0, 5.0]]])
+    given = Context({}, Inputs(), torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool))
+    assert Largest(SITE, 2)(x, given).tolist() == [[[0, 3, 0, 2], [0, 0, 0, 5]]]
+    assert Largest(SITE, 4)(x, given) is x and (Largest(SITE, 1)(x, given) != 0).sum(-1).tolist() == [[1, 1]]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What to put at a site, given what is there. Pure: no state between calls. Applied in the order given.
 
-Primitives: Add Replace Scale Zero Mean Freeze, At (any of them, at some positions only), and Splice, which stands for
-the interventions that put a dictionary's reconstruction into the run.
+Primitives: Add Replace Scale Zero Mean Freeze Largest Copy, At (any of them, at some positions only), and Splice, which stands
+for the interventions that put a dictionary's reconstruction into the run.
 Letters: b batch, t tokens, d width of a site.
 """
 
@@ -106,6 +106,36 @@ class Freeze:
 
     def __call__(self, x: Tensor, context: Context) -> Tensor:
         return x.detach()
+
+
+@dataclass(frozen=True)
+class Largest:
+    """The `k` largest numbers of each row as they are, 0 in place of the others. From the row's width on, k leaves x alone."""
+
+    site: Site
+    k: int
+    reads: tuple[Site, ...] = ()
+
+    def __call__(self, x: Tensor, context: Context) -> Tensor:
+        if self.k >= x.shape[-1]:
+            return x
+        value, index = x.topk(self.k, dim=-1)
+        return torch.zeros_like(x).scatter(-1, index, value)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """What stands at `source`, of the same shape, in place of x. From a layer's beginning to its end, the layer is skipped."""
+
+    site: Site
+    source: Site
+
+    @property
+    def reads(self) -> tuple[Site, ...]:
+        return (self.source,)
+
+    def __call__(self, x: Tensor, context: Context) -> Tensor:
+        return context.seen[self.source].to(x)
 
 
 @dataclass(frozen=True)

@@ -71,15 +71,18 @@ def moved(x: Float[Tensor, "b c h w"], shift: float = SHIFT, turn: float = TURN)
 
 
 class Patches(nn.Module):
-    """A small vision transformer up to its last norm: patches and a class token -> the class token's vector."""
+    """A small vision transformer up to its last norm: patches and a class token -> the class token's vector. inner, relu: of
+    its blocks."""
 
-    def __init__(self, *, side: int, patch: int, width: int, layers: int, heads: int):
+    def __init__(
+        self, *, side: int, patch: int, width: int, layers: int, heads: int, inner: int | None = None, relu: bool = False
+    ):
         super().__init__()
         self.patches = nn.Conv2d(1, width, patch, stride=patch)
         self.token = nn.Parameter(torch.randn(width) * 0.02)
         self.place = nn.Parameter(torch.randn(1 + (side // patch) ** 2, width) * 0.02)
         self.embed = nn.Identity()  # where patches, class token and places are together
-        self.blocks = nn.ModuleList(Block(width, heads, causal=False) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(width, heads, causal=False, inner=inner, relu=relu) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b d"]:

@@ -84,6 +84,8 @@ def digits(
     width: int = 32,
     layers: int = 2,
     heads: int = 4,
+    inner: int | None = None,
+    relu: bool = False,
     seen: int = TRAINED,
     epochs: int = 60,
     batch: int = 50,
@@ -95,18 +97,19 @@ def digits(
 ) -> Trained:
     """A classifier of handwritten digits, trained in seconds on one core.
 
-    seed: of the split, the weights and the order. kind: see above. hidden: the widths of `mlp`'s layers. width, layers, heads:
-    of `vit`; width is the channels of `cnn` too. seen: how many of the pictures of training are used; epochs: 0 leaves the
-    network untrained. moved: whether pictures are shifted and turned in training; attack: by how much pixels are then changed
-    against the network, at most (adversarial training). out: a folder for checkpoints and the result, from which the same call
-    takes up its work.
+    seed: of the split, the weights and the order. kind: see above. hidden: the widths of `mlp`'s layers. width, layers, heads,
+    inner, relu: of `vit`; width is the channels of `cnn` too, inner the neurons of each MLP (None: twice the width), relu
+    whether they are ReLU in place of GELU. seen: how many of the pictures of training are used; epochs: 0 leaves the network
+    untrained. moved: whether pictures are shifted and turned in training; attack: by how much pixels are then changed against
+    the network, at most (adversarial training). out: a folder for checkpoints and the result, from which the same call takes up
+    its work.
 
     Sites: of `cnn` "layers.L.resid_post" (after each ReLU) and "final_norm" (the code); of `mlp` "layers.L.mlp_pre" and
-    "layers.L.mlp_post"; of `vit` "embed", "layers.L.attn_out", "layers.L.mlp_post", "layers.L.mlp_out" and
+    "layers.L.mlp_post"; of `vit` "embed", "layers.L.attn_out", "layers.L.mlp_pre", "layers.L.mlp_post", "layers.L.mlp_out" and
     "layers.L.resid_post" with tokens, and "final_norm"; "logits" of all. Raises UsageError for sizes that cannot be,
     MissingExtra without scikit-learn.
     """
-    sizes = (*hidden, width, layers, heads, batch)
+    sizes = (*hidden, width, layers, heads, batch, 1 if inner is None else inner)
     if not hidden or min(sizes) < 1 or epochs < 0 or not batch <= seen <= TRAINED or (kind == "vit" and width % heads):
         raise UsageError(
             f"hidden={hidden}, width={width}, layers={layers}, heads={heads}, seen={seen}, epochs={epochs}, batch={batch}: "
@@ -115,9 +118,8 @@ def digits(
     split = pictures(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Classifier(
-            *_parts(kind, hidden, width, layers, heads), settings={"kind": kind, "seed": seed}, moved=moved, attack=attack
-        )
+        parts = _parts(kind, hidden, width, layers, heads, inner, relu)
+        model = Classifier(*parts, settings={"kind": kind, "seed": seed}, moved=moved, attack=attack)
     if epochs:
         source = Shuffled(Pictures(*(part[:seen] for part in split.train)), {"digits": seed, "seen": seen})
         plan = Plan(rows=epochs * seen, batch=batch, lr=lr, warmup=0.05, decay=0.5, seed=seed)
@@ -127,7 +129,9 @@ def digits(
     return Trained(subject, split)
 
 
-def _parts(kind: Kind, hidden: Sequence[int], width: int, layers: int, heads: int) -> tuple[nn.Module, nn.Module]:
+def _parts(
+    kind: Kind, hidden: Sequence[int], width: int, layers: int, heads: int, inner: int | None, relu: bool
+) -> tuple[nn.Module, nn.Module]:
     """(body, head)"""
     if kind == "cnn":
         return encoder(width), nn.Linear(CODE, CLASSES)
@@ -138,7 +142,8 @@ def _parts(kind: Kind, hidden: Sequence[int], width: int, layers: int, heads: in
             body += [nn.Linear(before, after), nn.ReLU()]
         return nn.Sequential(*body), nn.Linear(widths[-1], CLASSES)
     if kind == "vit":
-        return Patches(side=SIDE, patch=2, width=width, layers=layers, heads=heads), nn.Linear(width, CLASSES)
+        vit = Patches(side=SIDE, patch=2, width=width, layers=layers, heads=heads, inner=inner, relu=relu)
+        return vit, nn.Linear(width, CLASSES)
     raise UsageError(f"kind={kind!r}: expected cnn, mlp or vit.")
 
 
@@ -148,6 +153,6 @@ def _sites(kind: Kind, hidden: int, layers: int) -> dict[str | Site, str]:
     if kind == "mlp":
         places = {"mlp_pre": 1, "mlp_post": 2}
         return {f"layers.{n}.{what}": f"body.{2 * n + at}" for n in range(hidden) for what, at in places.items()}
-    places = {"attn_out": "given", "mlp_post": "mlp.1", "mlp_out": "mlp", "resid_post": ""}
+    places = {"attn_out": "given", "mlp_pre": "mlp.0", "mlp_post": "mlp.1", "mlp_out": "mlp", "resid_post": ""}
     block = {f"layers.{n}.{what}": f"body.blocks.{n}.{at}".rstrip(".") for n in range(layers) for what, at in places.items()}
     return {"embed": "body.embed", **block, "final_norm": "body"}

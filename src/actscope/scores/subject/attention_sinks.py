@@ -10,7 +10,7 @@ Letters: b batch, h heads, t tokens.
 """
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from actscope.core.errors import BadInput
@@ -19,11 +19,11 @@ from actscope.core.subject import Subject
 from actscope.scores._parts.bootstrap import by_document
 from actscope.scores._parts.cost import Cost
 from actscope.scores._parts.passages import Passage, Passages, layers, mean_interval, read
+from actscope.scores._parts.sinks import LATER, received
 
 __all__ = ["attention_sinks"]
 
 COST = Cost("one pass", forward=1)
-_LATER = 8  # tokens that must look at a token before it is said what it gets
 _FIRST = 4  # Xiao et al.'s sink tokens
 
 
@@ -42,7 +42,7 @@ def attention_sinks(subject: Subject, passages: Passages, *, epsilon: float = 0.
     documents = []
     draw = torch.Generator().manual_seed(seed)
     for batch in passages:
-        long = batch.mask.sum(1) >= _LATER + 2
+        long = batch.mask.sum(1) >= LATER + 2
         if not bool(long.any()):
             continue
         acts = read(subject, batch, sites)
@@ -52,7 +52,7 @@ def attention_sinks(subject: Subject, passages: Passages, *, epsilon: float = 0.
             found[str(site)].append(_measured(acts[site], batch, another, epsilon, subject.causal)[long])
     if not documents:
         raise BadInput(
-            f"No sequence of {passages.name} has {_LATER + 2} tokens, so none can have a sink; give longer documents."
+            f"No sequence of {passages.name} has {LATER + 2} tokens, so none can have a sink; give longer documents."
         )
     where = torch.cat(documents)
     by_layer = {name: torch.cat(parts) for name, parts in found.items()}
@@ -65,7 +65,7 @@ def attention_sinks(subject: Subject, passages: Passages, *, epsilon: float = 0.
 
 def _another(batch: Passage, causal: bool, draw: torch.Generator) -> Tensor:
     """A token of each sequence that is not the first and that enough tokens see."""
-    room = batch.mask.sum(1) - (_LATER if causal else 1)
+    room = batch.mask.sum(1) - (LATER if causal else 1)
     return 1 + (torch.rand(len(room), generator=draw) * (room - 1).clamp_min(1)).long()
 
 
@@ -75,15 +75,11 @@ def _measured(
     """Of each sequence: share of heads with a sink at the first token, at another, at any other; attention to the first, to the
     first four; then each head's to the first."""
     b, h, t, _ = pattern.shape
-    sees: Bool[Tensor, "b t t"] = batch.mask[:, :, None] & batch.mask[:, None, :]
-    if causal:
-        sees = sees & torch.ones(t, t, dtype=torch.bool).tril()
-    seen_by = sees.sum(1)
-    alpha = (pattern * sees[:, None]).sum(2) / seen_by.clamp_min(1)[:, None]
-    eligible = (seen_by >= _LATER) & (torch.arange(t) > 0)
+    alpha, seen_by = received(pattern, batch.mask, causal=causal)
+    eligible = (seen_by >= LATER) & (torch.arange(t) > 0)
     sink = alpha > epsilon
     first = alpha[:, :, 0]
-    after = sees[:, :, 0] & (torch.arange(t) >= _FIRST)
+    after = batch.mask & batch.mask[:, :1] & (torch.arange(t) >= _FIRST)
     four = (pattern[..., :_FIRST].sum(-1).mean(1) * after).sum(1) / after.sum(1).clamp_min(1)
     columns = [
         sink[:, :, 0].float().mean(1),

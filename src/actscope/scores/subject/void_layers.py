@@ -9,27 +9,26 @@
    is skipped as often as before, at other tokens, drawn at random.
 
 delta has a sign: a layer that shortens what it is given counts as a void however much it turns it, and so do layers that only
-turn it. The loss says whether it did nothing. The paper traces prompt and response apart; here all tokens are a prompt's.
+turn it. The loss says whether it did nothing. The paper traces prompt and response apart; here all tokens are a prompt's. Its
+code takes step 2's span of the deltas before l alone, and skips by taking the state after the last layer that is no void.
 Letters: b batch, t tokens, l layers.
 """
 
-from collections.abc import Iterable
-
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from actscope.core.errors import BadInput
 from actscope.core.inputs import predicted_text
-from actscope.core.intervention import Context
 from actscope.core.score import Score
 from actscope.core.site import Site
 from actscope.core.subject import Subject
 from actscope.scores._parts.bootstrap import by_document
 from actscope.scores._parts.cost import Cost
 from actscope.scores._parts.losses import token_losses
-from actscope.scores._parts.passages import Passage, Passages, layers, mean_interval, read
+from actscope.scores._parts.passages import Passages, layers, mean_interval, read
 from actscope.scores._parts.totals import totals_interval
+from actscope.scores._parts.voids import drawn, elsewhere, skipping, voids
 
 __all__ = ["void_layers"]
 
@@ -57,11 +56,12 @@ def void_layers(subject: Subject, passages: Passages, *, alpha: float = 0.8, see
     for batch in passages:
         text = batch.text
         acts = read(subject, batch, [before[0], *after, _LOGITS])
-        void = _voids([acts[site].norm(dim=-1) for site in (before[0], *after)], batch, alpha)
-        others = (void.gather(-1, torch.rand(void.shape, generator=draw).argsort(-1)), _elsewhere(void, text, draw))
+        lengths = torch.stack([acts[site].norm(dim=-1) for site in (before[0], *after)], -1)
+        void = voids(lengths, alpha) & text[..., None]
+        others = (drawn(void, draw), elsewhere(void, text, draw))
         runs = [token_losses(subject, batch.inputs, acts[_LOGITS])]
         for each in (void, *others):
-            logits = subject.run(batch.inputs, write=_skipping(before, after, each)).logits
+            logits = subject.run(batch.inputs, write=skipping(before, after, each)).logits
             runs.append(token_losses(subject, batch.inputs, logits))
         shares.append(void[text].double())
         losses.append(torch.stack(runs, 1))
@@ -71,37 +71,6 @@ def void_layers(subject: Subject, passages: Passages, *, alpha: float = 0.8, see
     found = [_share("void_layers", share.mean(1), where, seed)]
     found.append(_skipped(torch.cat(losses), torch.cat(predicted_of), seed))
     return [*found, *(_share(f"void_layers:{site}", share[:, i], where, seed) for i, site in enumerate(after))]
-
-
-def _voids(lengths: list[Tensor], batch: Passage, alpha: float) -> Bool[Tensor, "b t l"]:
-    """Steps 1 to 3, from each token's length [b t] before the first layer and after every layer; never at special tokens and
-    padding."""
-    delta: Float[Tensor, "b t l"] = torch.stack(lengths, -1).diff(dim=-1)
-    reach = delta.cummax(-1).values - delta.cummin(-1).values
-    return (delta < alpha * reach) & batch.text[..., None]
-
-
-def _elsewhere(void: Bool[Tensor, "b t l"], text: Bool[Tensor, "b t"], draw: torch.Generator) -> Bool[Tensor, "b t l"]:
-    """Each layer's voids dealt out again among the batch's tokens of text."""
-    rows = void[text]
-    order = torch.rand(rows.shape, generator=draw).argsort(0)
-    dealt = void.clone()
-    dealt[text] = rows.gather(0, order)
-    return dealt
-
-
-class _Skip:
-    """At `site`, the end of a layer: what stood at its beginning, where it is skipped."""
-
-    def __init__(self, before: Site, site: Site, where: Bool[Tensor, "b t"]):
-        self.site, self.reads, self.where = site, (before,), where
-
-    def __call__(self, x: Tensor, context: Context) -> Tensor:
-        return torch.where(self.where[..., None].to(x.device), context.seen[self.reads[0]], x)
-
-
-def _skipping(before: Iterable[Site], after: Iterable[Site], void: Bool[Tensor, "b t l"]) -> list[_Skip]:
-    return [_Skip(*pair, void[..., number]) for number, pair in enumerate(zip(before, after, strict=True))]
 
 
 def _share(name: str, share: Float[Tensor, " n"], documents: Tensor, seed: int) -> Score:

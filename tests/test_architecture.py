@@ -14,6 +14,7 @@ PACKAGE = ROOT / "src" / "actscope"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # Rooms of methods: every file that does not start with "_" is one method.
 METHOD_ROOMS = [
+    "adaptation",
     "compression",
     "dictionaries",
     "explainers",

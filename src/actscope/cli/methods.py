@@ -20,6 +20,7 @@ def methods(room: str | None = None, *, json: bool = False) -> None:
     known = [
         "dictionaries",
         "compression",
+        "adaptation",
         "scores.dictionary",
         "scores.explanation",
         "explainers",

@@ -21,10 +21,13 @@ from typing import NamedTuple
 
 from actscope.core.progress import Progress, quiet
 from actscope.core.reproduction import Reproduction
+from actscope.organisms.grammar import grammar
 from actscope.reproductions._parts.seeds import beyond, gathered, means
 from actscope.reproductions._parts.zipf import checkpoints, language
 from actscope.scores._parts.passages import Passages
 from actscope.scores.subject.geometry import geometry
+from actscope.subjects.load import checkpoints as known
+from actscope.subjects.load import load
 
 __all__ = ["repr_geometry"]
 
@@ -51,8 +54,8 @@ def repr_geometry(
     """RankMe over training, in three regimes (Li et al. 2025, arXiv:2509.23024).
 
     seeds: of the language, the model and the text. steps: of training, of `batch` documents each; lr: of Adam, constant.
-    documents: whose last tokens RankMe is measured on. full: five seeds, four times the steps. holds: in every seed the least of
-    the three changes reaches 0.02 with Zipf frequencies and a bottleneck and does not without either, and over seeds it is
+    documents: whose last tokens RankMe is measured on. full: five seeds, four times the steps. holds: in every seed the least
+    of the three changes reaches 0.02 with Zipf frequencies and a bottleneck and does not without either, and over seeds it is
     larger (95%, Student's t).
     """
     began = time.monotonic()
@@ -68,6 +71,7 @@ def repr_geometry(
         found.append(one)
     progress(3 * len(seeds), 3 * len(seeds), "seeds")
     figures = gathered(found)
+    figures |= {f"{name}, pocket-mini": (value,) for name, value in phases(_of_pocket_mini(documents))._asdict().items()}
     mean = means(figures)
     least = [figures[f"least, {regime}"] for regime in REGIMES]
     holds = min(least[0]) >= BAR > max(*least[1], *least[2]) and beyond(*least)
@@ -84,6 +88,13 @@ def _curve(regime: str, steps: int, batch: int, lr: float, documents: int, seed:
     subjects = checkpoints(spoken, width=width, layers=1, heads=2, steps=steps, batch=batch, lr=lr, seed=seed)
     passages = Passages.of(subjects[0], spoken.corpus(documents, seed=seed))
     return {step: geometry(one, passages, sites=["final_norm"], rows="last")[0].value for step, one in subjects.items()}
+
+
+def _of_pocket_mini(documents: int) -> list[float]:
+    """RankMe at every checkpoint of a model trained on the grammar and on real text."""
+    subjects = [load(name) for _, name in known("pocket-mini")]
+    passages = Passages.of(subjects[0], grammar(0, documents, split="test"))
+    return [geometry(one, passages, sites=["final_norm"], rows="last")[0].value for one in subjects]
 
 
 class Phases(NamedTuple):

@@ -60,8 +60,8 @@ class Language:
 
 
 def language(vocabulary: int, *, skew: float, topics: int, sharpness: float, topical: float, seed: int) -> Language:
-    """skew: 1 for Zipf's law, 0 for tokens that are all as frequent. sharpness, topical: standard deviations of the affinities of
-    tokens and of topics, in nats."""
+    """skew: 1 for Zipf's law, 0 for tokens that are all as frequent. sharpness, topical: standard deviations of the affinities
+    of tokens and of topics, in nats."""
     draw = torch.Generator().manual_seed(seed)
     often = torch.arange(1, vocabulary + 1) ** -skew
     strength = torch.arange(1, RANK + 1) ** -FALL

@@ -44,8 +44,8 @@ def geometry(
     ranks: tuple[int, int] | None = None,
     seed: int = 0,
 ) -> list[Score]:
-    """RankMe and alpha: "rankme:SITE" and "alpha:SITE" of every site, those of the last one first without a site (Garrido et al.
-    2022, arXiv:2210.02885; Agrawal et al. 2022).
+    """RankMe and alpha: "rankme:SITE" and "alpha:SITE" of every site, those of the last one first without a site (Garrido et
+    al. 2022, arXiv:2210.02885; Agrawal et al. 2022).
 
     sites: with a vector a token (None: the stream after every layer); Li et al. 2025 take "final_norm". rows: all tokens of
     text, or the last of each sequence, as they do. ranks: the first and last one that alpha is fitted on, counted from 1; d/16

@@ -80,7 +80,7 @@ def test_the_twin_is_trained_and_the_subject_is_not_and_the_change_makes_one_the
     batch = next(Counting().batches(64, seed=9, start=0))
 
     def loss(one: HFSubject) -> float:
-        return float(Twin(one).objective(batch, progress=1.0)["loss"])
+        return float(Twin(one).objective(batch, progress=1.0)["loss"].detach())
 
     assert loss(tuned) < loss(small) - 0.2
     again = sensitive_dropout(small, Counting(), TRACKED, intervals=5, steps=4, lr=3e-3)

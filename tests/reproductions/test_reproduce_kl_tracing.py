@@ -4,33 +4,35 @@ import pytest
 import torch
 
 import actscope as act
-from actscope.core.inputs import Run
-from actscope.organisms.moving_sprites import HIDDEN, PALETTE, SIDE, films
+from actscope.organisms.moving_sprites import PALETTE, SIDE, films
 from actscope.reproductions.kl_tracing import decided, endpoint_errors, kl_tracing
 
 
-class Sure:
-    """A predictor that knows the flow, and is as sure as it is told: what goes where is all it says."""
+class Sure(torch.nn.Module):
+    """A predictor that knows the flow of some films, and is as sure as it is told: what goes where is all it says."""
 
-    def __init__(self, queries: int, seed: int, certainty: float):
-        self.films, self.certainty, self.done = films(queries, seed=(1 << 30) + seed), certainty, 0
+    def __init__(self, queries: int, certainty: float):
+        super().__init__()
+        self.films, self.certainty = films(queries, seed=1 << 30), certainty
 
-    def run(self, inputs):
-        first = inputs.ids[:, : SIDE * SIDE].view(-1, SIDE, SIDE)
-        assert (inputs.ids[:, SIDE * SIDE :] == HIDDEN).any()
-        some = self.films
+    def forward(self, ids):
+        first = ids[:, : SIDE * SIDE].view(-1, SIDE, SIDE)
         second = torch.zeros_like(first)
-        film, y, x = some.seen.nonzero().T
-        dy, dx = some.flow[film, y, x].T
+        film, y, x = self.films.seen.nonzero().T
+        dy, dx = self.films.flow[film, y, x].T
         second[film, y + dy, x + dx] = first[film, y, x]
-        return Run(self.certainty * torch.nn.functional.one_hot(second.flatten(1), len(PALETTE)).float(), {})
+        return self.certainty * torch.nn.functional.one_hot(second.flatten(1), len(PALETTE)).float()
+
+
+def sure(certainty: float):
+    return act.wrap(Sure(60, certainty), sites={}, example=torch.zeros(60, 2 * SIDE * SIDE, dtype=torch.long))
 
 
 def test_a_predictor_that_knows_the_flow_is_traced_without_error():
-    errors = endpoint_errors(Sure(60, 0, 50.0), 60, 6, 0)  # type: ignore[arg-type]
+    errors = endpoint_errors(sure(50.0), 60, 6, 0)
     assert errors["KL tracing"] < 0.1 and errors["expected colours"] < 0.1 and errors["drawn colours"] < 0.1
     assert errors["patch left where it was"] == pytest.approx(2.4, abs=0.2) and errors["random patch"] > 3
-    unsure = endpoint_errors(Sure(60, 0, 1.0), 60, 6, 0)  # type: ignore[arg-type]
+    unsure = endpoint_errors(sure(1.0), 60, 6, 0)
     assert unsure["KL tracing"] < 0.1 and unsure["drawn colours"] > 1  # a draw says little of a distribution that is flat
 
 

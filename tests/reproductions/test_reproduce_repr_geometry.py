@@ -14,7 +14,7 @@ def test_the_least_change_of_a_curve_is_found_where_it_is_largest():
     assert found[:4] == (10.0, 5.0, 9.0, 8.5) and found.least == pytest.approx(math.log(9 / 8.5))
     assert phases([10.0, 8.0, 5.0, 7.0, 9.0]).least == 0  # it never falls again
     assert phases([10.0, 8.0, 5.0, 4.0]).least < 0  # nor does it rise
-    assert phases([4.0, 5.0, 9.0, 7.0]).least < 0  # nor fall in the beginning
+    assert phases([4.0, 5.0, 9.0, 7.0]).least == 0  # nor fall in the beginning
 
 
 @pytest.mark.parametrize("skew", [0.0, 1.0])
@@ -25,7 +25,7 @@ def test_tokens_are_as_frequent_and_follow_each_other_as_they_are_said_to(skew):
     first = torch.bincount(ids[:, 0], minlength=24) / len(ids)
     told = spoken.begins.diff(dim=1, prepend=torch.zeros(2, 1)).mean(0)
     assert torch.allclose(first, told, atol=0.012)
-    assert (float(first.max() / first.min()) > 20) == (skew == 1.0)
+    assert (float(first.max() / first.min()) > 12) == (skew == 1.0)
     assert next(spoken.batches(5, seed=0, start=3)).shape == (5, LENGTH)
 
 

@@ -7,7 +7,7 @@ patch of the second frame, independent of those for the others; any subset of pa
 (arXiv:2507.09082) ask of a video model: it predicts distributions, its tokens are local, and what is shown is free to choose.
 It is trained on frames alone, never on flow.
 
-Letters: n and b films, s side, p patches of a frame, c colours, h channels.
+Letters: n and b films, s side, p patches of a frame, t of both, c colours, h channels.
 """
 
 from collections.abc import Iterator
@@ -77,13 +77,13 @@ def shown(second: Int[Tensor, "n s s"], share: Float[Tensor, " n"], draw: torch.
     return torch.where(here, second, HIDDEN)
 
 
-def ids_of(first: Int[Tensor, "n s s"], second: Int[Tensor, "n s s"]) -> Int[Tensor, "n 2p"]:
+def ids_of(first: Int[Tensor, "n s s"], second: Int[Tensor, "n s s"]) -> Int[Tensor, "n t"]:
     """What the predictor takes: the first frame's patches, then the second's."""
     return torch.cat([first.flatten(1), second.flatten(1)], 1)
 
 
 class Batch(NamedTuple):
-    ids: Int[Tensor, "b 2p"]
+    ids: Int[Tensor, "b t"]
     second: Int[Tensor, "b p"]
 
 
@@ -109,7 +109,7 @@ class Predictor(TrainableModule):
             self.way = nn.Conv2d(channels, 2 * channels, 1)
             self.says = nn.Conv2d(2 * channels, colours, 1)
 
-    def forward(self, ids: Int[Tensor, "b 2p"]) -> Float[Tensor, "b p c"]:
+    def forward(self, ids: Int[Tensor, "b t"]) -> Float[Tensor, "b p c"]:
         first, second = ids.view(len(ids), 2, SIDE, SIDE).unbind(1)
         first = functional.one_hot(first, len(PALETTE)).movedim(3, 1).float()
         second = functional.one_hot(second, HIDDEN + 1).movedim(3, 1).float()

@@ -32,7 +32,7 @@ __all__ = ["moving_sprites"]
 SIDE, SIZE, SPRITES = 10, 4, 2
 PALETTE = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 1, 1))  # red, green, blue of every colour, from 0 to 1
 HIDDEN = len(PALETTE)  # the id of a patch of the second frame that is not shown
-SHOWN = 0.25  # at most, share of the second frame's patches that training shows
+SHOWN = 0.6  # at most, share of the second frame's patches that training shows
 MOVES = tuple((y, x) for y in (-2, 0, 2) for x in (-2, 0, 2) if y or x)
 
 
@@ -95,7 +95,7 @@ class Predictor(TrainableModule):
     gates what of the first frame is within reach of it.
     """
 
-    rate = 3e-3
+    rate = 5e-3
 
     def __init__(self, *, channels: int, layers: int, seed: int = 0):
         super().__init__()
@@ -127,10 +127,10 @@ class Predictor(TrainableModule):
 def moving_sprites(
     seed: int = 0,
     *,
-    channels: int = 48,
+    channels: int = 32,
     layers: int = 2,
-    seen: int = 24_000,
-    batch: int = 32,
+    seen: int = 32_000,
+    batch: int = 16,
     out: Path | str | None = None,
     progress: Progress = quiet,
 ) -> ModuleSubject:

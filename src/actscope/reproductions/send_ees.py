@@ -41,7 +41,7 @@ CLAIM = (
 )
 FOLLOWS, FASTER = 0.95, 2.0
 A = 1e-3
-LAYERS, WIDTH = 3, 64
+LAYERS, WIDTH = 3, 32
 SITE = Site("resid_post", LAYERS - 2)
 RATES = (5e-4, 1e-3, 2e-3, 4e-3)
 RATE = 2e-3  # that a full run chose

@@ -43,8 +43,8 @@ def test_training_tells_where_sprites_are_and_is_the_same_twice():
         return float(functional.cross_entropy(logits[hidden], said[hidden]))
 
     small = {"channels": 16, "layers": 1}
-    subject, again = (moving_sprites(0, **small, seen=seen) for seen in (3200, 3200))
-    assert subject.fingerprint == again.fingerprint != moving_sprites(0, **small, seen=0).fingerprint
+    subject, once, again = (moving_sprites(0, **small, seen=seen) for seen in (2400, 64, 64))
+    assert once.fingerprint == again.fingerprint != moving_sprites(1, **small, seen=64).fingerprint
     often = torch.bincount(said[hidden]).float()
     blind = float(-(often / often.sum() * (often / often.sum()).log()).sum())  # of the colours' frequencies alone
     assert loss(subject) < 0.85 * blind < loss(moving_sprites(0, **small, seen=0))

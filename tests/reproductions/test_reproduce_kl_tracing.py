@@ -37,7 +37,7 @@ def test_a_predictor_that_knows_the_flow_is_traced_without_error():
 
 
 def test_in_pocket_a_word_of_a_list_is_found_to_decide_its_copy():
-    found = decided(act.load("pocket"), 8, 0)
+    found = decided(act.load("pocket"), 4, 0)
     assert found["decided place found by KL tracing"] > 0.6
     assert found["decided place found by KL tracing"] > found["decided place found by drawn tokens"]
     assert found["decided place found by chance"] < 0.2

@@ -91,7 +91,8 @@ def _curves(regime: str, steps: int, batch: int, lr: float, documents: int, seed
     spoken = language(VOCABULARY, skew=skew, seed=seed, **SPOKEN)
     subjects = checkpoints(spoken, width=width, layers=1, heads=2, steps=steps, batch=batch, lr=lr, seed=seed).values()
     passages = Passages.of(next(iter(subjects)), spoken.corpus(documents, seed=seed))
-    return {site: [geometry(one, passages, sites=[site], rows="last")[0].value for one in subjects] for site in SITES}
+    found = [{score.name: score.value for score in geometry(one, passages, sites=SITES, rows="last")} for one in subjects]
+    return {site: [one[f"rankme:{site}"] for one in found] for site in SITES}
 
 
 def _of_pocket_mini(documents: int) -> list[float]:

@@ -66,8 +66,8 @@ class Source:
 
 def base(known: Int[Tensor, "n 3"], *, width: int, layers: int, steps: int, seed: int) -> HFSubject:
     """A language model that was trained on these facts."""
-    sizes = {"vocabulary": VOCABULARY, "width": width, "layers": layers, "heads": 2, "context": CONTEXT}
-    twin = Twin(HFSubject(LanguageModel(**sizes, seed=seed).model, None, f"facts {seed}"))
+    model = LanguageModel(vocabulary=VOCABULARY, width=width, layers=layers, heads=2, context=CONTEXT, seed=seed).model
+    twin = Twin(HFSubject(model, None, f"facts {seed}"))
     plan = Plan(rows=32 * steps, batch=32, lr=3e-3, warmup=0.05, decay=0.2, seed=seed)
     fit(twin, Source(known, "known"), plan)
     twin.model.requires_grad_(False)

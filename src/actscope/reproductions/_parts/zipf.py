@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from actscope.core.change import Change, Delta
 from actscope.core.dictionary import TrainableModule
+from actscope.core.site import Site
 from actscope.corpora.texts import Texts, texts
 from actscope.organisms._block import Block
 from actscope.subjects.module import ModuleSubject, wrap
@@ -119,7 +120,10 @@ def checkpoints(
     model = Speaker(vocabulary=vocabulary, width=width, layers=layers, heads=heads, seed=seed, marks=marks)
     fit(model, spoken, Plan(rows=steps * batch, batch=batch, lr=lr, warmup=0.02, decay=0.0, seed=seed))
     model.requires_grad_(False)
-    sites = {"final_norm": "norm", **{f"layers.{layer}.resid_post": f"blocks.{layer}" for layer in range(layers)}}
+    sites: dict[str | Site, str] = {
+        "final_norm": "norm",
+        **{f"layers.{layer}.resid_post": f"blocks.{layer}" for layer in range(layers)},
+    }
     example = torch.zeros(1, 2, dtype=torch.long)
     last = wrap(model, sites=sites, name=f"speaker-{seed}", example=example, context=LENGTH)
     return {

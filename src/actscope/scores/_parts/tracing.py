@@ -8,17 +8,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from actscope.core.inputs import Inputs
-from actscope.core.subject import Subject
-
-
-@torch.no_grad()
-def traced(subject: Subject, clean: Inputs, other: Inputs) -> Float[Tensor, "b t"]:
-    """KL(clean || other) of what the subject predicts at every place, in nats."""
-    before, after = subject.run(clean).logits, subject.run(other).logits
-    assert before is not None and after is not None, "a run without reads computes logits"
-    return divergence(before, after).cpu()
-
 
 def divergence(clean: Float[Tensor, "b t v"], other: Float[Tensor, "b t v"]) -> Float[Tensor, "b t"]:
     """KL(clean || other), nats."""

@@ -7,6 +7,7 @@ import torch
 from small_models import passages, sentences, subject
 
 from actscope.core.errors import BadInput
+from actscope.reproductions._parts.agreeing import agreeing, by_eigenvalues
 from actscope.scores._parts.logdet import chebyshev, mean_log_eigenvalue, mean_log_eigenvalue_estimated
 from actscope.scores.subject.eigenscore import eigenscore
 
@@ -19,20 +20,12 @@ def test_answers_that_are_one_have_one_eigenvalue_and_turning_answers_apart_rais
     assert mean_log_eigenvalue(apart + 7, 1e-3) == pytest.approx(math.log(2.001), rel=1e-6)  # centred over coordinates
 
 
-def answers(seed: int, k: int = 160, d: int = 240):
-    """k vectors that agree more or less, in few or many directions."""
-    draw = torch.Generator().manual_seed(seed)
-    agree, fall = torch.rand(2, generator=draw).tolist()
-    directions = torch.arange(1, d + 1) ** -(0.2 + fall)
-    return 2 * torch.randn(1, d, generator=draw) + (0.2 + 2 * agree) * torch.randn(k, d, generator=draw) * directions
-
-
 def correlation(x: list[float], y: list[float]) -> float:
     return float(torch.corrcoef(torch.tensor([x, y]))[0, 1])
 
 
 def test_the_efficient_form_follows_the_exact_one():
-    shown = [answers(seed) for seed in range(20)]
+    shown = [agreeing(seed, 160, 240) for seed in range(20)]
     exact = [mean_log_eigenvalue(z, 1e-3) for z in shown]
     estimated = [mean_log_eigenvalue_estimated(z, 1e-3) for z in shown]
     assert correlation(exact, estimated) >= 0.95
@@ -43,13 +36,19 @@ def test_the_efficient_form_follows_the_exact_one():
     )
 
 
+@pytest.mark.parametrize(("k", "d"), [(20, 50), (50, 20)])
+def test_the_determinant_gives_what_all_eigenvalues_give(k, d):
+    z = agreeing(0, k, d)
+    assert mean_log_eigenvalue(z, 1e-3) == pytest.approx(by_eigenvalues(z, 1e-3), rel=1e-9)
+
+
 def test_with_as_many_steps_as_vectors_and_many_probes_it_is_the_exact_one():
-    z = answers(3, k=12, d=40)
+    z = agreeing(3, 12, 40)
     assert mean_log_eigenvalue_estimated(z, 1e-1, steps=12, probes=4000) == pytest.approx(mean_log_eigenvalue(z, 1e-1), abs=0.1)
 
 
 def test_chebyshev_moments_follow_a_logarithm_only_where_eigenvalues_are_near_each_other():
-    z = answers(3, k=30, d=200)
+    z = agreeing(3, 30, 200)
     assert chebyshev(z, 100.0, degree=30, probes=100) == pytest.approx(mean_log_eigenvalue(z, 100.0), abs=0.1)
     assert abs(chebyshev(z, 1e-3, degree=30, probes=100) - mean_log_eigenvalue(z, 1e-3)) > 1
 

@@ -62,3 +62,13 @@ def test_last_rows_are_one_a_sequence():
     assert found.n == 26 and found.value == pytest.approx(float(torch.special.entr(sigma / sigma.sum()).sum().exp()), rel=1e-5)
     with pytest.raises(BadInput, match="at least 2"):
         geometry(told, passages(told, ["a"]))
+
+
+def test_sites_are_those_asked_for_and_the_last_one_stands_first():
+    x = torch.randn(27, 3, generator=torch.Generator().manual_seed(2))
+    told = Told({"layers.0.resid_post": lambda ids: x[ids], "final_norm": lambda ids: x[ids][..., :2]})
+    read = passages(told, LETTERS)
+    names = [one.name for one in geometry(told, read, sites=["layers.0.resid_post", "final_norm"]) if "rankme" in one.name]
+    assert names == ["rankme", "rankme:layers.0.resid_post", "rankme:final_norm"]
+    only = geometry(told, read, sites=["final_norm"])[0]
+    assert only.unit == "of 2 dimensions" and geometry(told, read)[0].unit == "of 3 dimensions"

@@ -3,11 +3,11 @@
 Letters: b batch, t tokens.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -20,6 +20,16 @@ from actscope.core.subject import Subject
 
 IGNORED = -100  # a target that does not count
 LOGITS = Site("logits")
+
+
+class Texts(NamedTuple):
+    """Rows of one length, and at each token the one to come next, or IGNORED."""
+
+    ids: Int[Tensor, "b t"]
+    targets: Int[Tensor, "b t"]
+
+    def to(self, device: str) -> "Texts":
+        return Texts(*(value.to(device) for value in self))
 
 
 class Tuning(TrainableModule):
@@ -42,10 +52,15 @@ class Tuning(TrainableModule):
         self.tuned: Any = subject.changed(Change(self.standing, own))
         self.model: nn.Module = self.tuned.model.requires_grad_(True)
 
+    @property
+    def writes(self) -> Sequence[Intervention]:
+        """What is put into a run in training alone. Default: nothing."""
+        return ()
+
     def run(self, batch: tuple[Tensor, Tensor], read: Iterable[Site] = ()) -> tuple[Float[Tensor, ""], Mapping[Site, Tensor]]:
         """(the cross-entropy, what stands at the sites and the logits)."""
         x, targets = batch
-        acts = self.tuned.run(x, read=[*read, LOGITS], grad=True).acts
+        acts = self.tuned.run(x, read=[*read, LOGITS], write=self.writes, grad=True).acts
         return functional.cross_entropy(acts[LOGITS].flatten(0, -2), targets.flatten(), ignore_index=IGNORED), acts
 
     def objective(self, batch: tuple[Tensor, Tensor], *, progress: float) -> dict[str, Tensor]:

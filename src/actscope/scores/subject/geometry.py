@@ -12,6 +12,7 @@ Letters: n rows, d width, g groups.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from actscope.core.errors import BadInput
 from actscope.core.score import Score
+from actscope.core.site import Site, resolve
 from actscope.core.subject import Subject
 from actscope.scores._parts.cost import Cost
 from actscope.scores._parts.passages import Passage, Passages, layers, read
@@ -37,32 +39,33 @@ def geometry(
     subject: Subject,
     passages: Passages,
     *,
+    sites: Sequence[str | Site] | None = None,
     rows: Literal["all", "last"] = "all",
     ranks: tuple[int, int] | None = None,
     seed: int = 0,
 ) -> list[Score]:
-    """RankMe and alpha of the stream after every layer: "rankme:SITE" and "alpha:SITE", those of the last layer first without a
-    site (Garrido et al. 2022, arXiv:2210.02885; Agrawal et al. 2022).
+    """RankMe and alpha: "rankme:SITE" and "alpha:SITE" of every site, those of the last one first without a site (Garrido et
+    al. 2022, arXiv:2210.02885; Agrawal et al. 2022).
 
-    rows: all tokens of text, or the last of each sequence, as Li et al. 2025 take. ranks: the first and last one that alpha is
-    fitted on, counted from 1; d/16 to d/2 when left out. Control of RankMe: the same with every coordinate shuffled over rows,
-    whose covariance is C's diagonal; of alpha: the same. A spectrum of fewer than 3 positive eigenvalues there has no alpha.
-    seed: deals documents into groups. parts: rows; of_eigenvalues (RankMe with lambda in place of sigma); top (share of
-    variance along the first direction); r2 of alpha's fit.
-    Raises BadInput for fewer rows than 2, NotFinite.
+    sites: with a vector a token (None: the stream after every layer); Li et al. 2025 take "final_norm". rows: all tokens of
+    text, or the last of each sequence, as they do. ranks: the first and last one that alpha is fitted on, counted from 1; d/16
+    to d/2 when left out. Control of RankMe: the same with every coordinate shuffled over rows, whose covariance is C's
+    diagonal; of alpha: the same. A spectrum of fewer than 3 positive eigenvalues there has no alpha. seed: deals documents into
+    groups. parts: rows; of_eigenvalues (RankMe with lambda in place of sigma); top (share of variance along the first
+    direction); r2 of alpha's fit. Raises BadInput for fewer rows than 2, UnknownSite, NotFinite.
     """
-    sites = layers(subject, "resid_post")
+    places = layers(subject, "resid_post") if sites is None else resolve(sites, subject.sites, subject.missing)
     sums: dict[str, list[Tensor]] = {}
     for batch in passages:
-        acts = read(subject, batch, sites)
+        acts = read(subject, batch, places)
         kept = batch.text if rows == "all" else _last(batch)
         group = _dealt(batch.where[kept][:, 0], seed)
-        for site in sites:
+        for site in places:
             _add(sums, str(site), acts[site][kept].double(), group)
     counts = next(iter(sums.values()))[0]
     if float(counts.sum()) < 2:
         raise BadInput(f"{passages.name} gives {int(counts.sum())} rows; a covariance needs at least 2.")
-    found = [_scores(str(site), sums[str(site)], ranks) for site in sites]
+    found = [_scores(str(site), sums[str(site)], ranks) for site in places]
     final = [replace(score, name=score.name.partition(":")[0]) for score in found[-1]]
     return [*final, *(score for one in found for score in one)]
 

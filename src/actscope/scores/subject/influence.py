@@ -24,6 +24,7 @@ from actscope.scores._parts.bootstrap import by_document
 from actscope.scores._parts.cost import Cost
 from actscope.scores._parts.passages import Passage, Passages
 from actscope.scores._parts.totals import totals_interval
+from actscope.scores._parts.tracing import divergence
 
 __all__ = ["influence"]
 
@@ -51,7 +52,7 @@ def influence(subject: Subject, passages: Passages, *, draws: int = 2, seed: int
         for _ in range(draws):
             place = _drawn(batch, draw)
             changed, moved = _runs(subject, batch, place, words, clean[_EMBED], draw)
-            sway = torch.stack([_divergence(clean[_LOGITS], other) for other in (changed, moved)], -1)
+            sway = torch.stack([divergence(clean[_LOGITS], other) for other in (changed, moved)], -1)
             lag = torch.arange(batch.ids.shape[1]) - place[:, None]
             here = predicted_text(batch.inputs) & (lag >= 0)
             lags.append(lag[here])
@@ -97,12 +98,6 @@ def _runs(
     moved = subject.run(batch.inputs, write=[Add(_EMBED, shift)]).logits
     assert moved is not None, "a run without reads computes logits"
     return changed[_LOGITS], moved
-
-
-def _divergence(clean: Float[Tensor, "b t v"], other: Float[Tensor, "b t v"]) -> Float[Tensor, "b t"]:
-    """KL(clean || other), nats."""
-    p, q = clean.float().log_softmax(-1), other.float().log_softmax(-1)
-    return (p.exp() * (p - q)).sum(-1).double()
 
 
 def _score(name: str, sway: Float[Tensor, "n 2"], documents: Tensor, seed: int) -> Score:

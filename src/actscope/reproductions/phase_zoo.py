@@ -1,6 +1,7 @@
 """The loss landscape has phases, and which one a network was trained in says whether weights may be averaged. Schürholt et al.
-2025, "A Model Zoo on Phase Transitions in Neural Networks" (arXiv:2504.18072), with the phases of Yang et al. 2021, "Taxonomizing local versus global structure in neural network loss landscapes"
-(arXiv:2107.11228), on networks with one hidden layer that tell digits of 8 x 8 pixels.
+2025, "A Model Zoo on Phase Transitions in Neural Networks" (arXiv:2504.18072), with the phases of Yang et al. 2021,
+"Taxonomizing local versus global structure in neural network loss landscapes" (arXiv:2107.11228), on networks with one hidden
+layer that tell digits of 8 x 8 pixels.
 
     1. The zoo: every width of a grid (the load) at every rate of gradient descent (the temperature), four replicas each, which
        differ in start and order of the pictures.

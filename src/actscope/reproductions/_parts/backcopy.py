@@ -1,13 +1,12 @@
-"""The Bigram-Backcopy task of Guo et al. 2024, "Active-Dormant Attention Heads" (arXiv:2410.13835), on which attention sinks and
-large activations at the first token come up in small models; and language models trained on it.
+"""The Bigram-Backcopy task of Guo et al. 2024, "Active-Dormant Attention Heads" (arXiv:2410.13835), on which attention sinks
+and large activations at the first token come up in small models; and language models trained on it.
 
 A sequence begins with a special token and goes on as a Markov chain, but after one of three trigger words, the most frequent
 ones, the next word is the one before the trigger. So a head has work at triggers only, and elsewhere somewhere to look.
 Letters: b sequences, t tokens, v words.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -15,7 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from actscope.core.inputs import SPECIAL, TEXT, Inputs
-from actscope.organisms._model import IGNORED, LanguageModel, Rows
+from actscope.organisms._model import LanguageModel
+from actscope.reproductions._parts.pool import Pool
 from actscope.scores._parts.passages import Passage, Passages
 from actscope.subjects.hf import HFSubject
 from actscope.training.fit import fit
@@ -59,25 +59,6 @@ def held(n: int, *, seed: int) -> Passages:
     return Passages("backcopy", (Passage(Inputs(ids=ids, mask=torch.ones_like(ids, dtype=torch.bool), roles=roles), where),))
 
 
-@dataclass(frozen=True)
-class Source:
-    """Sequences for the training loop, in a random order."""
-
-    ids: Int[Tensor, "n t"]
-    identity: Mapping[str, object]
-
-    def batches(self, size: int, *, seed: int, start: int) -> Iterator[Rows]:
-        targets = torch.cat([self.ids[:, 1:], torch.full_like(self.ids[:, :1], IGNORED)], 1)
-        number = start
-        while True:
-            draw = torch.Generator().manual_seed(1_000_003 * seed + number)
-            chosen = torch.randint(len(self.ids), (size,), generator=draw)
-            shape = (size, CONTEXT)
-            places, rows = torch.arange(CONTEXT).expand(shape), torch.arange(size)[:, None].expand(shape)
-            yield Rows(self.ids[chosen], targets[chosen], rows, places)
-            number += 1
-
-
 def trained(
     *, layers: int, width: int, heads: int, steps: int, rate: float, seed: int, kept: Callable[[HFSubject], Any],
     at: Collection[int], batch: int = 32,
@@ -91,6 +72,6 @@ def trained(
     model = LanguageModel(
         vocabulary=VOCABULARY, width=width, layers=layers, heads=heads, context=CONTEXT, seed=seed, narrow=False, kept=keep
     )
-    source = Source(sequences(POOL, chain(seed), seed=seed), {"backcopy": seed})
+    source = Pool(sequences(POOL, chain(seed), seed=seed), {"backcopy": seed})
     fit(model, source, Plan(rows=batch * steps, batch=batch, lr=rate, warmup=0.02, decay=0.0, seed=seed))
     return HFSubject(model.model.requires_grad_(False), None, f"backcopy {seed}")

@@ -6,7 +6,6 @@ import torch
 from actscope.core.inputs import real_text
 from actscope.core.site import Site
 from actscope.dictionaries.topk import TopK
-from actscope.reproductions import noise_narrative as module
 from actscope.reproductions.noise_narrative import ask, error_of, noise_narrative, pooled, regression, taken
 from actscope.subjects.load import load
 
@@ -54,15 +53,14 @@ def test_what_is_taken_off_is_of_one_length_and_of_other_concepts_in_the_control
     )
 
 
-def test_prompts_keep_their_question_and_pocket_errs_where_the_rest_is_noise(pocket):
+def test_prompts_keep_their_question_and_pocket_errs_where_the_rest_is_shuffled(pocket):
     asked = ask(pocket, 30, 0, ["ioi", "colored_objects"])
-    clean = pocket.prepare(["The" for _ in asked.error])
-    assert clean.ids is not None and asked.inputs.ids is not None and asked.inputs.mask is not None
+    assert asked.inputs.ids is not None and asked.inputs.mask is not None
     last = asked.inputs.ids[torch.arange(len(asked.error)), asked.inputs.mask.sum(1) - 1]
     said = {piece.strip() for piece in pocket.pieces(last.tolist())}
     assert "to" in said and asked.right.sum(1).eq(1).all()
-    first, noise = (asked.error[asked.level == level] for level in (0, 5))
-    assert float(first.mean()) < 0.2 < 0.5 < float(noise.mean())
+    first, shuffled = (float(asked.error[asked.level == level].mean()) for level in (0, 4))
+    assert first < 0.2 < first + 0.2 < shuffled
     parts = asked.parts
     assert sorted(torch.cat(parts).tolist()) == list(range(len(asked.error))) and len(parts[1]) == len(parts[2])
     some = asked.some(torch.arange(8))
@@ -77,7 +75,6 @@ def test_figures_stand_on_one_scale():
     result = noise_narrative(seeds=(0,), tokens=20_000, rows=60_000, counted=2_000, prompts=60, draws=3)
     mean = {name: values[0] for name, values in result.figures.items()}
     assert result.ours == mean["R2 of concepts"] > 0.1 > mean["R2 of concepts, errors dealt out anew"]
-    assert mean["error, level 0"] < mean["error, level 5"]
+    assert mean["error, level 0"] < mean["error, level 4"]
     assert mean["concepts in noise, layer 1"] > mean["concepts as it is, layer 1"]
     assert 0 < mean["length taken off, share"] < 1 and mean["error before"] > 0.5
-    assert result.holds == (min(mean["rho, middle layers"], module.BAR) >= module.BAR and result.holds)

@@ -18,6 +18,7 @@ import itertools
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -95,7 +96,7 @@ def _followed(shape: tuple[int, int, int], steps: int, texts: int, seed: int) ->
     ratios = {last.name.partition(":")[2]: [one[n].value for one in found] for n, last in enumerate(found[-1])}
     fits = dynamics(at, ratios, seed=seed)[1:]
     return [
-        Score(**{**vars(fit), "parts": {**fit.parts, "chance": last.control or 0.0, "first": last.parts["first"]}})
+        replace(fit, parts={**fit.parts, "chance": last.control or 0.0, "first": last.parts["first"]})
         for fit, last in zip(fits, found[-1], strict=True)
     ]
 

@@ -7,8 +7,9 @@ whose right answers are known.
     2. Take the structure from other text, in six levels from none to random tokens, and count the concepts active in each
        sequence (scores/subject/concepts_under_noise.py). Spearman's rho of level and count, in the middle layers. Control:
        random directions, as often active on text as it is.
-    3. Prompts with a known answer, each at a level drawn at random; their last four tokens stay, so that the question is still
-       asked. A prompt's error is the probability that pocket gives to anything but the first token of the answer.
+    3. Prompts with a known answer, each at a level drawn at random of those that lose no token; their last four tokens stay, so
+       that the question is still asked. A prompt's error is the probability that pocket gives to anything but the first token
+       of the answer.
     4. Predict the error from the mean activation of every concept over the prompt's tokens, by partial least squares. The
        number of components and the layer are those that do best on prompts kept for choosing. Baseline: the same of the mean
        activations themselves. Controls: of as many random directions, as many active; and of concepts, with the errors dealt
@@ -63,6 +64,7 @@ CLAIM = (
 )
 BAR = 0.8
 TASKS = ("colored_objects", "context_facts", "docstring", "facts", "induction", "ioi", "successor")
+SHUFFLED = LEVELS[:-1]  # for prompts: where tokens are drawn at random nothing says the answer
 TAIL = 4  # tokens of a prompt that stay
 COMPONENTS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
 TOP = 10  # concepts suppressed
@@ -156,7 +158,7 @@ class Asked:
 
     inputs: Inputs
     right: Bool[Tensor, "b v"]  # first tokens of right answers
-    level: Int[Tensor, " b"]  # which of LEVELS
+    level: Int[Tensor, " b"]  # which of SHUFFLED
     error: Float[Tensor, " b"]
 
     @property
@@ -186,10 +188,10 @@ def ask(subject: Subject, n: int, seed: int, tasks: Sequence[str] = TASKS) -> As
     vocabulary = next(info for site, info in subject.sites.items() if site.kind == "logits").width
     right = torch.zeros(len(examples), vocabulary, dtype=torch.bool)
     right[row, first] = True
-    level = torch.randint(len(LEVELS), (len(examples),), generator=draw)
+    level = torch.randint(len(SHUFFLED), (len(examples),), generator=draw)
     head = real_text(inputs) & (torch.arange(inputs.ids.shape[1]) < (length - TAIL)[:, None])
     words, ids = inputs.ids[real_text(inputs)], inputs.ids
-    for number, grams in enumerate(LEVELS):
+    for number, grams in enumerate(SHUFFLED):
         ids = noisy(ids, head & (level == number)[:, None], grams, words, draw)
     clean = Asked(inputs._replace(ids=ids), right, level, torch.zeros(len(examples)))
     return Asked(clean.inputs, right, level, error_of(subject, clean))
@@ -219,7 +221,7 @@ def _errors(
     text = real_text(asked.inputs)
     acts = {site: _streams(subject, asked, site) for site in concepts}
     best: dict[str, Regression] = {}
-    found = {f"error, level {level}": float(asked.error[asked.level == level].mean()) for level in range(len(LEVELS))}
+    found = {f"error, level {level}": float(asked.error[asked.level == level].mean()) for level in range(len(SHUFFLED))}
     anew = asked.error[torch.randperm(len(asked.error), generator=torch.Generator().manual_seed(seed))]
     for site, dictionary in concepts.items():
         x = acts[site][text]

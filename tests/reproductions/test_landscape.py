@@ -15,6 +15,7 @@ from actscope.reproductions._parts.landscape import (
     curve,
     fresh,
     hessian,
+    merged,
     ordered,
     trained,
 )
@@ -74,7 +75,8 @@ def test_a_bent_curve_passes_a_barrier_that_a_straight_line_meets(task):
 def test_alignment_undoes_another_order_of_the_units_and_changes_nothing_that_is_said(task):
     nets, order = fresh(2, 12, 5, 2, seed=3), torch.stack([torch.randperm(12), torch.randperm(12)])
     mixed = ordered(nets, order)
-    back = aligned(mixed, nets)
+    back, mean = aligned(mixed, nets), merged([nets, mixed, ordered(nets, order.flip(1))])
+    torch.testing.assert_close(mean.w, nets.w)
     assert not torch.equal(mixed.w, nets.w) and all(torch.equal(a, b) for a, b in zip(back, nets, strict=True))
     torch.testing.assert_close(
         aligned(fresh(2, 12, 5, 2, seed=4), nets).logits(task[0]), fresh(2, 12, 5, 2, seed=4).logits(task[0])

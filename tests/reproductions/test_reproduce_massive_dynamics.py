@@ -53,7 +53,7 @@ def test_only_large_layers_count_and_shapes_that_tell_the_ratio_are_found():
         }
         return Score("massive_dynamics:layers.0.resid_post", "massive_dynamics@1", r2, "R2", "neither", 14, None, 0.3, parts)
 
-    told = [[fit(7.0, 0.2), fit(layers * width, 0.95)] for layers, width, _ in module.SHAPES]
+    told = [[fit(7.0, 0.2), fit(float(layers * width), 0.95)] for layers, width, _ in module.SHAPES]
     found = module._judged(told, 0)
     assert found["large layers"] == 8 and found["R2"] == found["least R2"] == pytest.approx(0.95)
     assert found["error left out, last ratio"] == pytest.approx(1, abs=1e-6)

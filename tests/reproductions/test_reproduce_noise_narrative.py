@@ -46,11 +46,10 @@ def test_what_is_taken_off_is_of_one_length_and_of_other_concepts_in_the_control
         torch.testing.assert_close(control.norm(dim=1), ours.norm(dim=1))
         assert not torch.allclose(control[acts], ours[acts])
     row = int(((codes[:, top] > 0).sum(1) == 1).nonzero()[0, 0])  # one concept is taken off here, so one other is
-    one = taken(dictionary, x, top, "other concepts", draw)[row]
-    like = atoms @ one / one.norm()
-    assert (
-        float(like.abs().max()) > 0.999 and int(like.abs().argmax()) not in top.tolist() and codes[row, like.abs().argmax()] > 0
-    )
+    one = taken(dictionary, x, top, "other concepts", draw)[row].detach()
+    like = (atoms @ one / one.norm()).abs()
+    found = int(like.argmax())
+    assert float(like[found]) > 0.999 and found not in top.tolist() and float(codes[row, found].detach()) > 0
 
 
 def test_prompts_keep_their_question_and_pocket_errs_where_the_rest_is_shuffled(pocket):

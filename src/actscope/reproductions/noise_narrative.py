@@ -214,6 +214,7 @@ def error_of(
     return torch.cat(found)
 
 
+@torch.no_grad()
 def _errors(
     subject: Subject, asked: Asked, store: Store, concepts: Mapping[Site, Dictionary], draws: int, seed: int
 ) -> dict[str, float]:

@@ -197,3 +197,12 @@ def ordered(nets: Nets, order: Int[Tensor, "M h"]) -> Nets:
 def averaged(replicas: list[Nets]) -> Nets:
     """The mean of weights."""
     return of([torch.stack(parts).mean(0) for parts in zip(*replicas, strict=True)])
+
+
+def merged(replicas: list[Nets], rounds: int = 2) -> Nets:
+    """The mean of weights of networks whose units were put in one order: all by the first, then each in turn by the mean of
+    the others, so many times (MergeMany of Ainsworth et al. 2022)."""
+    found = [replicas[0], *(aligned(one, replicas[0]) for one in replicas[1:])]
+    for place in list(range(len(found))) * rounds:
+        found[place] = aligned(found[place], averaged(found[:place] + found[place + 1 :]))
+    return averaged(found)

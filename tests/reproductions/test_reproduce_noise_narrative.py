@@ -59,7 +59,7 @@ def test_prompts_keep_their_question_and_pocket_errs_where_the_rest_is_shuffled(
     said = {piece.strip() for piece in pocket.pieces(last.tolist())}
     assert "to" in said and asked.right.sum(1).eq(1).all()
     first, shuffled = (float(asked.error[asked.level == level].mean()) for level in (0, 4))
-    assert first < 0.2 < first + 0.2 < shuffled
+    assert first < 0.5 < first + 1 < shuffled
     parts = asked.parts
     assert sorted(torch.cat(parts).tolist()) == list(range(len(asked.error))) and len(parts[1]) == len(parts[2])
     some = asked.some(torch.arange(8))
@@ -76,4 +76,4 @@ def test_figures_stand_on_one_scale():
     assert result.ours == mean["R2 of concepts"] > 0.1 > mean["R2 of concepts, errors dealt out anew"]
     assert mean["error, level 0"] < mean["error, level 4"]
     assert mean["concepts in noise, layer 1"] > mean["concepts as it is, layer 1"]
-    assert 0 < mean["length taken off, share"] < 1 and mean["error before"] > 0.5
+    assert 0 < mean["length taken off, share"] < 1 and mean["error before"] > 2

@@ -8,8 +8,8 @@ whose right answers are known.
        sequence (scores/subject/concepts_under_noise.py). Spearman's rho of level and count, in the middle layers. Control:
        random directions, as often active on text as it is.
     3. Prompts with a known answer, each at a level drawn at random of those that lose no token; their last four tokens stay, so
-       that the question is still asked. A prompt's error is the probability that pocket gives to anything but the first token
-       of the answer.
+       that the question is still asked. A prompt's error is what the first token of the answer costs, in nats (the probability
+       of anything else is close to 1 at a quarter of these prompts, and cannot be seen to fall there).
     4. Predict the error from the mean activation of every concept over the prompt's tokens, by partial least squares. The
        number of components and the layer are those that do best on prompts kept for choosing. Baseline: the same of the mean
        activations themselves. Controls: of as many random directions, as many active; and of concepts, with the errors dealt
@@ -40,10 +40,10 @@ from actscope.core.reproduction import Reproduction
 from actscope.core.site import Port, Site
 from actscope.core.store import Store
 from actscope.core.subject import Subject
-from actscope.corpora._parts.extra import package
 from actscope.dictionaries.batch_topk import BatchTopK
 from actscope.organisms.grammar import grammar
 from actscope.reproductions._parts.families import TopOf
+from actscope.reproductions._parts.least_squares import partial
 from actscope.reproductions._parts.planted import directions
 from actscope.reproductions._parts.planted_features import spearman
 from actscope.reproductions._parts.seeds import beyond, gathered, means
@@ -66,7 +66,7 @@ BAR = 0.8
 TASKS = ("colored_objects", "context_facts", "docstring", "facts", "induction", "ioi", "successor")
 SHUFFLED = LEVELS[:-1]  # for prompts: where tokens are drawn at random nothing says the answer
 TAIL = 4  # tokens of a prompt that stay
-COMPONENTS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
+COMPONENTS = 24  # at most
 TOP = 10  # concepts suppressed
 MOST = 0.75  # prompts beyond this quantile of error are those to mend
 _ROWS = 256  # prompts run at a time
@@ -89,14 +89,14 @@ def noise_narrative(
 
     seeds: of text, autoencoders and prompts. tokens: the autoencoders are fitted on; rows: seen in training; latents, k: of
     each. counted: tokens of text that loses its structure. prompts: of each task; draws: of each control of the suppression.
-    full: three seeds, twice the text and rows, and 400 prompts a task. ours, baseline and control: R2 of the error from
+    full: three seeds, twice the text and rows, and 300 prompts a task. ours, baseline and control: R2 of the error from
     concepts, activations, random directions. holds: in every seed rho reaches its bar, on average over the middle layers;
     and concepts predict better than activations and lower the error more than both controls, in every seed and over seeds
     (95%, Student's t).
     """
     began = time.monotonic()
     if full:
-        seeds, tokens, rows, counted, prompts = (0, 1, 2), 2 * tokens, 2 * rows, 2 * counted, 400
+        seeds, tokens, rows, counted, prompts = (0, 1, 2), 2 * tokens, 2 * rows, 2 * counted, 300
     subject = load("pocket")
     found: list[dict[str, float]] = []
     for number, seed in enumerate(seeds):
@@ -154,7 +154,7 @@ def _counts(subject: Subject, passages: Passages, concepts: Mapping[Site, Dictio
 
 @dataclass(frozen=True)
 class Asked:
-    """Prompts with their structure more or less taken from them. error: the probability of anything but a right answer."""
+    """Prompts with their structure more or less taken from them. error: what a right answer costs, in nats."""
 
     inputs: Inputs
     right: Bool[Tensor, "b v"]  # first tokens of right answers
@@ -201,7 +201,7 @@ def ask(subject: Subject, n: int, seed: int, tasks: Sequence[str] = TASKS) -> As
 def error_of(
     subject: Subject, asked: Asked, site: Site | None = None, stream: Float[Tensor, "b t d"] | None = None
 ) -> Float[Tensor, " b"]:
-    """The probability of anything but a right answer after each prompt, with `stream` standing at the site."""
+    """Minus the log-probability of a right answer after each prompt, in nats, with `stream` standing at the site."""
     found = []
     for part in torch.arange(len(asked.right)).split(_ROWS):
         some = asked.some(part)
@@ -209,8 +209,8 @@ def error_of(
         write = [] if site is None or stream is None else [Replace(site, stream[part])]
         logits = subject.run(some.inputs, write=write).logits
         assert logits is not None
-        said = logits[torch.arange(len(part)), some.inputs.mask.sum(1) - 1].softmax(-1)
-        found.append(1 - (said * some.right).sum(1))
+        said = logits[torch.arange(len(part)), some.inputs.mask.sum(1) - 1].log_softmax(-1)
+        found.append(-said.masked_fill(~some.right, -torch.inf).logsumexp(1))
     return torch.cat(found)
 
 
@@ -272,16 +272,12 @@ class Regression:
 
 def regression(x: Float[Tensor, "b f"], y: Float[Tensor, " b"], parts: tuple[Tensor, Tensor, Tensor], site: Site) -> Regression:
     """Partial least squares with the number of components that does best on the second part."""
-    fit, choose, judge = ((x[part].double().numpy(), y[part].double().numpy()) for part in parts)
-    best: Regression | None = None
-    for n in COMPONENTS:
-        model = package("sklearn.cross_decomposition", "scikit-learn", "regressions").PLSRegression(n).fit(*fit)
-        if best is None or model.score(*choose) > best.chosen:
-            weight = torch.as_tensor(model.coef_).reshape(-1).float()
-            most = x[parts[0]][y[parts[0]] >= y[parts[0]].quantile(MOST)]
-            best = Regression(site, model.score(*choose), model.score(*judge), weight * most.mean(0))
-    assert best is not None
-    return best
+    fit, choose, judge = ((x[part], y[part]) for part in parts)
+    found = partial(*fit, COMPONENTS)
+    chosen, judged = found.r2(*choose), found.r2(*judge)
+    best = int(chosen.argmax())
+    most = fit[0][fit[1] >= fit[1].quantile(MOST)]
+    return Regression(site, float(chosen[best]), float(judged[best]), found.weight[best].float() * most.mean(0))
 
 
 @torch.no_grad()

@@ -60,6 +60,11 @@ CLAIM = (
 )
 PHASES = ("I", "II", "III", "IV-A", "IV-B")
 WIDTHS, RATES, REPLICAS = (4, 16, 64, 256), (0.001, 0.005, 0.025, 0.125), 4
+PAIRED = ("trace", "connected", "alike")
+NAMES = {
+    "trace": "log10 trace", "connected": "connectivity", "alike": "CKA", "top": "top eigenvalue", "loss": "training loss",
+    "accuracy": "accuracy", "gain": "gain", "random_order": "gain in a random order", "epochs": "gain of the last epochs",
+}  # fmt: skip
 BARRIER = 0.05  # nats
 SEPARABLE = 0.8  # of settings whose pairs show one phase
 CURVED = 500  # pictures of training on which the Hessian is taken
@@ -174,13 +179,12 @@ def _two(pair: Tensor) -> tuple[float, float]:
 
 def _measured(settings: Sequence[Setting], seed: int) -> dict[str, float]:
     """Steps 3 to 6."""
-    pairs = {name: torch.tensor([getattr(one, name) for one in settings]) for name in ("trace", "connected", "alike")}
-    limits = thresholds({name: both.mean(1) for name, both in pairs.items()})
-    phase = phases({name: both.mean(1) for name, both in pairs.items()}, limits)
+    pairs = {name: torch.tensor([getattr(one, name) for one in settings]) for name in NAMES if name in PAIRED}
+    column = {name: torch.tensor([getattr(one, name) for one in settings]) for name in NAMES if name not in PAIRED}
+    column |= {name: both.mean(1) for name, both in pairs.items()}
+    limits = thresholds(column)
+    phase = phases(column, limits)
     first, second = (phases({name: both[:, side] for name, both in pairs.items()}, limits) for side in (0, 1))
-    column = {
-        name: torch.tensor([getattr(one, name) for one in settings]) for name in ("gain", "random_order", "epochs", "accuracy")
-    }
     four = phase >= PHASES.index("IV-A")
     draw = torch.Generator().manual_seed(seed)
     anew = [torch.randperm(len(phase), generator=draw) for _ in range(DEALT)]
@@ -200,16 +204,13 @@ def _measured(settings: Sequence[Setting], seed: int) -> dict[str, float]:
     }
     for number, name in enumerate(PHASES):
         if (phase == number).any():
-            found |= {f"{what}, phase {name}": _mean(column[what], phase == number) for what in ("gain", "accuracy")}
+            found[f"settings, phase {name}"] = float((phase == number).sum())
+            found |= {f"{said}, phase {name}": _mean(column[what], phase == number) for what, said in NAMES.items()}
     for one, number in zip(settings, phase.tolist(), strict=True):
-        at = f"width {one.width}, rate {one.rate}"
         found |= {
-            f"phase (1 to 5), {at}": number + 1.0,
-            f"log10 trace, {at}": sum(one.trace) / 2,
-            f"top eigenvalue, {at}": one.top,
+            f"{what}, width {one.width}, rate {one.rate}": value
+            for what, value in (("phase (1 to 5)", number + 1.0), ("gain", one.gain))
         }
-        found |= {f"connectivity, {at}": sum(one.connected) / 2, f"CKA, {at}": sum(one.alike) / 2, f"loss, {at}": one.loss}
-        found |= {f"accuracy, {at}": one.accuracy, f"gain, {at}": one.gain}
     return found
 
 

@@ -8,15 +8,15 @@ whose right answers are known.
        sequence (scores/subject/concepts_under_noise.py). Spearman's rho of level and count, in the middle layers. Control:
        random directions, as often active on text as it is.
     3. Prompts with a known answer, each at a level drawn at random of those that lose no token; their last four tokens stay, so
-       that the question is still asked. A prompt's error is what the first token of the answer costs, in nats (the probability
-       of anything else is close to 1 at a quarter of these prompts, and cannot be seen to fall there).
+       that the question is still asked. A prompt's error is the probability of anything but the first token of the answer.
     4. Predict the error from the mean activation of every concept over the prompt's tokens, by partial least squares. The
        number of components and the layer are those that do best on prompts kept for choosing. Baseline: the same of the mean
        activations themselves. Controls: of as many random directions, as many active; and of concepts, with the errors dealt
        out anew.
     5. The top concepts: the ten whose weight times mean activation adds most to the predicted error of the quarter of prompts
        with most error, where the regression was fitted. Take their part off the stream, at every token, on prompts not used
-       yet: the quarter with most error. Does the error fall? Controls at the same tokens, of the same length: as many other
+       yet: the quarter with most error. Does it fall? It is measured in nats (minus the logarithm of what is left of 1), for
+       the probability is close to 1 at nearly all of these. Controls at the same tokens, of the same length: as many other
        concepts active there, and random directions.
 
 Letters: b prompts, t tokens, n rows (tokens of prompts), d width, m concepts, f columns.
@@ -89,14 +89,14 @@ def noise_narrative(
 
     seeds: of text, autoencoders and prompts. tokens: the autoencoders are fitted on; rows: seen in training; latents, k: of
     each. counted: tokens of text that loses its structure. prompts: of each task; draws: of each control of the suppression.
-    full: three seeds, twice the text and rows, and 300 prompts a task. ours, baseline and control: R2 of the error from
-    concepts, activations, random directions. holds: in every seed rho reaches its bar, on average over the middle layers;
-    and concepts predict better than activations and lower the error more than both controls, in every seed and over seeds
-    (95%, Student's t).
+    full: three seeds, twice the text to count on and the prompts. ours, baseline and control: R2 of the error from concepts,
+    activations, random directions. holds: in every seed rho reaches its bar, on average over the middle layers; and concepts
+    predict better than activations, and suppressing the top ones lowers the error and more so than both controls, in every
+    seed and over seeds (95%, Student's t).
     """
     began = time.monotonic()
     if full:
-        seeds, tokens, rows, counted, prompts = (0, 1, 2), 2 * tokens, 2 * rows, 2 * counted, 300
+        seeds, counted, prompts = (0, 1, 2), 2 * counted, 2 * prompts
     subject = load("pocket")
     found: list[dict[str, float]] = []
     for number, seed in enumerate(seeds):
@@ -112,7 +112,7 @@ def noise_narrative(
     progress(3 * len(seeds), 3 * len(seeds), "seeds")
     figures = gathered(found)
     mean = means(figures)
-    lowered = [figures[f"error lowered by {name}"] for name in ("top concepts", "other concepts", "random directions")]
+    lowered = [figures[f"nats lowered by {name}"] for name in ("top concepts", "other concepts", "random directions")]
     holds = (
         min(figures["rho, middle layers"]) >= BAR
         and beyond(figures["R2 of concepts"], figures["R2 of activations"])
@@ -154,23 +154,28 @@ def _counts(subject: Subject, passages: Passages, concepts: Mapping[Site, Dictio
 
 @dataclass(frozen=True)
 class Asked:
-    """Prompts with their structure more or less taken from them. error: what a right answer costs, in nats."""
+    """Prompts with their structure more or less taken from them. cost: of a right answer, in nats."""
 
     inputs: Inputs
     right: Bool[Tensor, "b v"]  # first tokens of right answers
     level: Int[Tensor, " b"]  # which of SHUFFLED
-    error: Float[Tensor, " b"]
+    cost: Float[Tensor, " b"]
+
+    @property
+    def error(self) -> Float[Tensor, " b"]:
+        """The probability of anything but a right answer."""
+        return 1 - (-self.cost).exp()
 
     @property
     def parts(self) -> tuple[Tensor, Tensor, Tensor]:
         """Prompts to fit on (three fifths), to choose on and to judge on; they come in a random order."""
-        n = len(self.error)
+        n = len(self.cost)
         fitted, chosen, judged = torch.arange(n).split([n - 2 * (n // 5), n // 5, n // 5])
         return fitted, chosen, judged
 
     def some(self, index: Int[Tensor, " c"]) -> "Asked":
         inputs = Inputs(*(None if value is None else value[index] for value in self.inputs))
-        return Asked(inputs, self.right[index], self.level[index], self.error[index])
+        return Asked(inputs, self.right[index], self.level[index], self.cost[index])
 
 
 def ask(subject: Subject, n: int, seed: int, tasks: Sequence[str] = TASKS) -> Asked:
@@ -194,11 +199,11 @@ def ask(subject: Subject, n: int, seed: int, tasks: Sequence[str] = TASKS) -> As
     for number, grams in enumerate(SHUFFLED):
         ids = noisy(ids, head & (level == number)[:, None], grams, words, draw)
     clean = Asked(inputs._replace(ids=ids), right, level, torch.zeros(len(examples)))
-    return Asked(clean.inputs, right, level, error_of(subject, clean))
+    return Asked(clean.inputs, right, level, cost_of(subject, clean))
 
 
 @torch.no_grad()
-def error_of(
+def cost_of(
     subject: Subject, asked: Asked, site: Site | None = None, stream: Float[Tensor, "b t d"] | None = None
 ) -> Float[Tensor, " b"]:
     """Minus the log-probability of a right answer after each prompt, in nats, with `stream` standing at the site."""
@@ -287,8 +292,8 @@ def suppression(
 ) -> dict[str, float]:  # fmt: skip
     """Step 5, on the prompts to judge on; of all of them too."""
     judge = asked.parts[2]
-    error = asked.error[judge]
-    most = judge[error >= error.quantile(MOST)]
+    cost = asked.cost[judge]
+    most = judge[cost >= cost.quantile(MOST)]
     top = chosen.adds.topk(TOP).indices
     draw = torch.Generator().manual_seed(seed)
 
@@ -296,17 +301,17 @@ def suppression(
         some = asked.some(these)
         text, x = real_text(some.inputs), stream[these].clone()
         x[text] -= taken(dictionary, x[text], top, kind, draw)
-        return error_of(subject, some, chosen.site, x)
+        return cost_of(subject, some, chosen.site, x)
 
-    before = asked.error[most]
+    before = asked.cost[most]
     lowered = {
         name: float(torch.stack([before - after(most, name) for _ in range(1 if name == "top concepts" else draws)]).mean())
         for name in ("top concepts", "other concepts", "random directions")
     }
     return {
-        "error before": float(before.mean()),
-        **{f"error lowered by {name}": value for name, value in lowered.items()},
-        "error lowered by top concepts, all prompts": float((error - after(judge, "top concepts")).mean()),
+        "nats before": float(before.mean()),
+        **{f"nats lowered by {name}": value for name, value in lowered.items()},
+        "nats lowered by top concepts, all prompts": float((cost - after(judge, "top concepts")).mean()),
         "length taken off, share": _share(dictionary, stream[most][real_text(asked.some(most).inputs)], top),
     }
 

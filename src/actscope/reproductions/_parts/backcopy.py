@@ -61,7 +61,7 @@ def held(n: int, *, seed: int) -> Passages:
 
 def trained(
     *, layers: int, width: int, heads: int, steps: int, rate: float, seed: int, kept: Callable[[HFSubject], Any],
-    at: Collection[int], batch: int = 32,
+    at: Collection[int], batch: int = 8,
 ) -> HFSubject:  # fmt: skip
     """A language model of the task, of Pythia's kind. kept: called with the model as it stands after each of the steps `at`."""
 

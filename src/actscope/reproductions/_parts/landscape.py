@@ -159,7 +159,7 @@ def connectivity(
 ) -> Float[Tensor, " M"]:
     """The mean loss of the ends less the loss at the place of the curve that is farthest from it, in nats: below 0 there is a
     barrier, above 0 the ends were trained too little (Yang et al. 2021, arXiv:2107.11228)."""
-    losses = torch.stack([along(a, middle, b, torch.full((len(a.w),), t)).loss(x, y) for t in torch.linspace(0, 1, places)])
+    losses = torch.stack([along(a, middle, b, t.expand(len(a.w))).loss(x, y) for t in torch.linspace(0, 1, places)])
     off = (losses[0] + losses[-1]) / 2 - losses
     return off.gather(0, off.abs().argmax(0, keepdim=True))[0]
 

@@ -54,6 +54,9 @@ def test_figures_are_those_of_the_phases():
 def test_a_small_zoo_has_what_it_says():
     result = phase_zoo(seeds=(0,), widths=(4, 64), rates=(0.003, 0.05), epochs=15, bends=60, probes=5)
     mean = {name: values[0] for name, values in result.figures.items()}
-    assert mean["accuracy, width 64, rate 0.05"] > mean["accuracy, width 4, rate 0.003"] + 0.05
-    assert mean["connectivity, width 64, rate 0.05"] > mean["connectivity, width 4, rate 0.05"]
-    assert result.ours == mean["gain, phase IV"] > result.control and mean["CKA, width 64, rate 0.05"] > 0.8
+    assert (
+        mean["phase (1 to 5), width 64, rate 0.05"] >= 4
+        and mean["gain, width 64, rate 0.05"] > mean["gain, width 4, rate 0.05"]
+    )
+    assert result.ours == mean["gain, phase IV"] > result.control == mean["gain, phase IV, random order"]
+    assert sum(mean.get(f"settings, phase {name}", 0) for name in PHASES) == 4

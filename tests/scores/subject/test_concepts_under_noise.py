@@ -51,6 +51,7 @@ def test_latents_of_pairs_grow_in_number_as_the_text_is_shuffled_and_those_of_le
     whole, *levels = concepts_under_noise(told, passages(told, LISTED), dictionary=Positive(27 * 27))
     assert levels[0].value == pytest.approx((9 + 9 + 17) / 3)  # the first letter follows the special token
     assert levels[4].value > 15 and levels[0].parts["active"] == 1 and whole.value > 0.6
+    assert whole.parts["active"] == 0  # there is one latent a token at every level
     told = Told({SITE: letters})
     whole, *levels = concepts_under_noise(told, passages(told, LISTED), dictionary=Positive(27))
     assert [one.value for one in levels[:5]] == [8.0] * 5

@@ -10,8 +10,6 @@ Letters: b sequences, t tokens.
 """
 
 import random
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Int
@@ -19,7 +17,8 @@ from torch import Tensor
 
 from actscope.core.inputs import SPECIAL, TEXT, Inputs
 from actscope.core.labels import Labels
-from actscope.organisms._model import IGNORED, LanguageModel, Rows
+from actscope.organisms._model import LanguageModel
+from actscope.reproductions._parts.pool import Pool
 from actscope.scores._parts.passages import Passage, Passages
 from actscope.subjects.hf import HFSubject
 from actscope.training.fit import fit
@@ -67,25 +66,6 @@ def _sentence(draw: random.Random) -> list[tuple[str, int]]:
     return [*phrase()[0], any_of("verb"), *told, *more, end]
 
 
-@dataclass(frozen=True)
-class Phrases:
-    """Sequences of the grammar as a source for the training loop, in a random order."""
-
-    ids: Int[Tensor, "n t"]
-    identity: Mapping[str, object]
-
-    def batches(self, size: int, *, seed: int, start: int) -> Iterator[Rows]:
-        targets = torch.cat([self.ids[:, 1:], torch.full_like(self.ids[:, :1], IGNORED)], 1)
-        number = start
-        while True:
-            draw = torch.Generator().manual_seed(1_000_003 * seed + number)
-            chosen = torch.randint(len(self.ids), (size,), generator=draw)
-            shape = (size, CONTEXT)
-            places, rows = torch.arange(CONTEXT).expand(shape), torch.arange(size)[:, None].expand(shape)
-            yield Rows(self.ids[chosen], targets[chosen], rows, places)
-            number += 1
-
-
 def trained(*, width: int, layers: int, heads: int, steps: int, seed: int) -> HFSubject:
     """A language model of the grammar."""
     model = LanguageModel(
@@ -94,7 +74,7 @@ def trained(*, width: int, layers: int, heads: int, steps: int, seed: int) -> HF
     if steps:
         plan = Plan(rows=32 * steps, batch=32, lr=3e-3, warmup=0.05, decay=0.3, seed=seed)
         pool = min(POOL, plan.batch * steps)
-        fit(model, Phrases(sentences(pool, seed=seed)[0], {"phrases": [seed, pool]}), plan)
+        fit(model, Pool(sentences(pool, seed=seed)[0], {"phrases": [seed, pool]}), plan)
     return HFSubject(model.model.requires_grad_(False), None, f"phrases {seed}")
 
 

@@ -22,12 +22,12 @@ from actscope.core.score import Score
 from actscope.core.subject import Subject
 from actscope.scores._parts.bootstrap import by_document
 from actscope.scores._parts.cost import Cost
+from actscope.scores._parts.noise import LEVELS, noisy
 from actscope.scores._parts.passages import Passage, Passages, mean_interval, read
 
 __all__ = ["concepts_under_noise"]
 
 COST = Cost("pairs", forward=6)
-_LEVELS = (0, 8, 4, 2, 1, -1)  # length of the n-grams that are shuffled; 0: none are, -1: tokens drawn at random
 
 
 @torch.no_grad()
@@ -35,8 +35,9 @@ def concepts_under_noise(subject: Subject, passages: Passages, *, dictionary: Di
     """Spearman's correlation of the noise in a sequence and the number of latents active in it, then a Score a level:
     "concepts:level 0" to 5, the mean number of distinct latents of a sequence (Suresh et al. 2025, arXiv:2509.06938).
 
-    Control: random directions, as often active on the text as it is. Interval: bootstrap over documents. parts of a level:
-    active (latents a token), control_active. Sequences are of fixed length under noise, so that no level has more tokens.
+    Control: random directions, as often active on the text as it is. Interval: bootstrap over documents. parts: active (the
+    same of the latents active at a token, on average), control_active. Sequences are of fixed length under noise, so that no
+    level has more tokens.
     Raises BadInput for a dictionary of several models, WrongSubject for one of another model, NotFinite.
     """
     if dictionary.subject and dictionary.subject != subject.fingerprint:
@@ -51,13 +52,13 @@ def concepts_under_noise(subject: Subject, passages: Passages, *, dictionary: Di
     control = _Random(dictionary, seed)
     counts, documents = [], []
     for batch in passages:
-        levels = [_counts(subject, _noisy(batch, level, words, draw), dictionary, control) for level in _LEVELS]
+        levels = [_counts(subject, _noisy(batch, level, words, draw), dictionary, control) for level in LEVELS]
         counts.append(torch.stack(levels, 1))
         documents.append(batch.documents)
     count, where = torch.cat(counts), torch.cat(documents)
-    rho = torch.stack([_spearman(count[..., 0]), _spearman(count[..., 1])], 1)
+    rho = torch.stack([_spearman(count[..., column]) for column in range(4)], 1)
     scores = [_score("concepts_under_noise", "concepts_under_noise@1", "Spearman's rho", rho, where, seed)]
-    for number in range(len(_LEVELS)):
+    for number in range(len(LEVELS)):
         scores.append(_score(f"concepts:level {number}", "concepts@1", "latents a sequence", count[:, number], where, seed))
     return scores
 
@@ -80,18 +81,8 @@ class _Random:
         return (x - self.centre) @ self.directions > self.threshold
 
 
-def _noisy(batch: Passage, level: int, words: Tensor, draw: torch.Generator) -> Passage:
-    """The same sequences with their text shuffled in n-grams, or replaced by random tokens of the text."""
-    ids = batch.ids.clone()
-    for row, text in enumerate(batch.text):
-        here = ids[row][text]
-        if level < 0:
-            here = words[torch.randint(len(words), (len(here),), generator=draw)]
-        elif level:
-            grams = here.split(level)
-            here = torch.cat([grams[i] for i in torch.randperm(len(grams), generator=draw)]) if grams else here
-        ids[row, text] = here
-    return Passage(batch.inputs._replace(ids=ids), batch.where)
+def _noisy(batch: Passage, level: int, words: Int[Tensor, " w"], draw: torch.Generator) -> Passage:
+    return Passage(batch.inputs._replace(ids=noisy(batch.ids, batch.text, level, words, draw)), batch.where)
 
 
 def _counts(subject: Subject, batch: Passage, dictionary: Dictionary, control: _Random) -> Float[Tensor, "b 4"]:
@@ -122,10 +113,10 @@ def _spearman(counts: Float[Tensor, "n l"]) -> Float[Tensor, " n"]:
 
 
 def _score(
-    name: str, definition: str, unit: str, found: Float[Tensor, "n c"], documents: Int[Tensor, " n"], seed: int
+    name: str, definition: str, unit: str, found: Float[Tensor, "n 4"], documents: Int[Tensor, " n"], seed: int
 ) -> Score:
     sums, counts = by_document(found, documents)
     value, spread = mean_interval(sums[:, 0], counts, seed=seed)
     mean = (sums.sum(0) / counts.sum()).tolist()
-    parts = {"active": mean[2], "control_active": mean[3]} if len(mean) > 2 else {}
+    parts = {"active": mean[2], "control_active": mean[3]}
     return Score(name, definition, value, unit, "neither", len(counts), spread, mean[1], parts)

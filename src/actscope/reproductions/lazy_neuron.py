@@ -56,7 +56,7 @@ def lazy_neuron(
     *,
     seeds: Sequence[int] = (0, 1, 2),
     widths: Sequence[int] = (16, 64, 256),
-    epochs: int = 15,
+    epochs: int = 10,
     full: bool = False,
     progress: Progress = quiet,
 ) -> Reproduction:

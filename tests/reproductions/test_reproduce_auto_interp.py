@@ -9,6 +9,7 @@ from actscope.reproductions._parts.families import TopOf, drawn_alike, paired
 from actscope.reproductions._parts.planted_features import common_tokens, degraded, directions, per_latent, spearman
 from actscope.reproductions._parts.planted_rules import columns_of
 from actscope.reproductions.auto_interp import _holds, auto_interp
+from actscope.subjects.load import load
 
 
 def test_rank_correlation_is_of_ranks_with_ties_between():
@@ -69,8 +70,10 @@ def test_rivals_are_drawn_to_fire_as_often():
     assert len(drawn_alike(counts | {"few": torch.tensor([0, 7, 9])}, 20, seed=1)["latents"]) == 2
 
 
-def test_what_is_planted_to_be_promoted_is_promoted_alike(pocket):
+@torch.no_grad()
+def test_what_is_planted_to_be_promoted_is_promoted_alike():
     tokens = [torch.tensor([300, 400, 500, 600]), torch.tensor([], dtype=torch.long), torch.tensor([700, 50, 900, 1000])]
+    pocket = load("pocket")
     atoms, weights = directions(pocket, tokens), pocket.weights()
     logits = torch.nn.functional.layer_norm(1e4 * atoms, (128,)) * weights["gpt_neox.final_layer_norm.weight"]
     logits = logits @ weights["lm_head.weight"].T

@@ -27,6 +27,28 @@ _RARE = 1e-3  # a
 
 
 @dataclass(frozen=True)
+class Pooled:
+    """A subject that reads both ways as an encoder: the mean over a text's tokens, special ones too, of its last stream, as most
+    sentence encoders are read."""
+
+    subject: Subject
+
+    def __call__(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        streams = [site for site in self.subject.sites if site.kind == "resid_post" and not site.stack]
+        if self.subject.causal or not streams:
+            raise BadInput(f"{self.subject.name} does not read both ways; expected a sentence encoder, as `act.load` gives it.")
+        site = max(streams, key=lambda one: one.layer or 0)
+        found = []
+        for start in range(0, len(texts), _BATCH):
+            inputs = self.subject.prepare(list(texts[start : start + _BATCH]))
+            with torch.no_grad():
+                rows = self.subject.run(inputs, read=[site]).acts[site].float().cpu()
+            real = torch.ones(rows.shape[:2]) if inputs.mask is None else inputs.mask.float().cpu()
+            found.append((rows * real[..., None]).sum(1) / real.sum(1, keepdim=True))
+        return torch.cat(found)
+
+
+@dataclass(frozen=True)
 class Similarity:
     """A judge: (1 + cosine) / 2 of the explanation's words and the text of up to `window` tokens that end with the row."""
 
@@ -87,3 +109,11 @@ class OwnEmbeddings:
             inside = rows - back >= text.start[rows]
             contexts += self.fade**back * inside[:, None] * self.table[text.ids[rows - back]]
         return (1 + (normalize(contexts, dim=1) @ normalize(words, dim=0)).clamp(-1, 1)) / 2
+
+
+def similarity(encoder: Encoder | Subject, text: TokenText | None, window: int) -> Similarity | OwnEmbeddings:
+    """The judge that an encoder makes: a function of texts, a sentence encoder, or any other subject by its token embeddings,
+    with its tokens counted in `text`."""
+    if not isinstance(encoder, Subject):
+        return Similarity(encoder, window)
+    return OwnEmbeddings(encoder, text, window) if encoder.causal else Similarity(Pooled(encoder), window)

@@ -28,8 +28,8 @@ _RARE = 1e-3  # a
 
 @dataclass(frozen=True)
 class Pooled:
-    """A subject that reads both ways as an encoder: the mean over a text's tokens, special ones too, of its last stream, as most
-    sentence encoders are read."""
+    """A subject that reads both ways as an encoder: the mean of its last stream over all tokens of a text, special ones too, as
+    most sentence encoders are read."""
 
     subject: Subject
 

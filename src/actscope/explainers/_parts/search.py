@@ -278,7 +278,7 @@ class Search:
         if few or room is not None:
             sums = pad(gain.topk(int(size.max()), 1).values.cumsum(1), (0, 0, 1, 0))  # [c t q]: of the t best tokens
 
-        def worth(sizes: Int[Tensor, "c q"]) -> Float[Tensor, "c q"]:
+        def worth(sizes: Tensor) -> Tensor:
             return before + (gain.sum(1) if sums is None else sums.gather(1, sizes[:, None])[:, 0])
 
         top = worth(size).topk(min(self.beam // 2, size.shape[1]), 1).indices.tolist()

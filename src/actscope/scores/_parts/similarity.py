@@ -23,7 +23,6 @@ from actscope.scores._parts.windows import before
 Encoder = Callable[[Sequence[str]], Float[Tensor, "n d"]]
 
 _BATCH = 256
-_RARE = 1e-3  # a
 
 
 @dataclass(frozen=True)
@@ -71,11 +70,11 @@ class OwnEmbeddings:
     words and of the up to `window` tokens that end with the row.
 
     Both are weighted sums of the tokens' unit vectors. What all embeddings have in common says nothing: their mean and their
-    `common` main directions are taken out (Mu and Viswanath 2018, "All-but-the-top"). A token of share p weighs a / (a + p),
-    a = 0.001 (Arora et al. 2017, "A simple but tough-to-beat baseline for sentence embeddings"). Each token of an explanation
-    counts once, or the marks between the words it names would be most of it. A token of the context weighs `fade` times the
-    one after it: what sets a latent off stands at the end, and a plain mean is mostly about the rest. text: where tokens are
-    counted; None: all are as common.
+    `common` main directions are taken out (Mu and Viswanath 2018, "All-but-the-top"). A token of share p weighs log 1 / p (Spärck
+    Jones 1972, "A statistical interpretation of term specificity"). Each token of an explanation counts once, or the marks
+    between the words it names would be most of it. A token of the context weighs `fade` times the one after it: what sets a
+    latent off stands at the end, and a plain mean is mostly about the rest. text: where tokens are counted; None: all are as
+    common.
     """
 
     subject: Subject
@@ -95,10 +94,11 @@ class OwnEmbeddings:
         with torch.no_grad():
             rows = torch.cat([self.subject.run(part[None], read=[site]).acts[site][0].float().cpu() for part in ids])
         counts = torch.ones(width) if self.text is None else torch.bincount(self.text.ids, minlength=width).float()
-        share = counts[:, None] / counts.sum()
+        counts = counts[:, None]
+        share = counts / counts.sum()
         rows = rows - (share * rows).sum(0)
         main = torch.linalg.svd(share.sqrt() * rows, full_matrices=False).Vh[: self.common]
-        return normalize(rows - rows @ main.T @ main, dim=1) * _RARE / (_RARE + share)
+        return normalize(rows - rows @ main.T @ main, dim=1) * (counts.sum() / (counts + 1)).log()
 
     def __call__(self, explanation: Explanation, text: TokenText, rows: Int[Tensor, " s"]) -> Float[Tensor, " s"]:
         inputs = self.subject.prepare([explanation.text])

@@ -59,7 +59,7 @@ def test_rivals_are_drawn_to_fire_as_often():
     draw = torch.Generator().manual_seed(0)
     counts = {
         "latents": torch.randint(50, 500, (60,), generator=draw),
-        "neurons": torch.randint(50, 5000, (200,), generator=draw),
+        "neurons": torch.randint(50, 2000, (3000,), generator=draw),
     }
     counts["latents"][::2] = 0  # cannot be judged
     drawn = drawn_alike(counts, 20, seed=1)
@@ -82,7 +82,7 @@ def test_what_is_planted_to_be_promoted_is_promoted_alike():
             assert float(row.abs().max()) < 1e-3  # moves nothing
             continue
         raised = row - row.mean()
-        assert set(raised.topk(4).indices.tolist()) == set(some.tolist())
+        assert set(some.tolist()) <= set(raised.topk(8).indices.tolist())  # a twin of one of them may rise with it
         assert float(raised[some].std() / raised[some].mean()) < 1e-3
 
 

@@ -262,7 +262,7 @@ class Search:
                 self.tried += q
                 gain = gained[:, 0] - cost[..., None] * gained[:, 1] - self.aim.token
                 gain = torch.where(allowed, gain, 0).clamp_(min=0)  # [c v q]
-                before = (0 if how == "and" else total[0] - cost * total[1]) - paid - self.aim.part  # [c q]
+                before = (0 * cost if how == "and" else total[0] - cost * total[1]) - paid - self.aim.part  # [c q]
                 for at, number, size, value in self._best_sets(gain, before, room, (1, 4) if first else ()):
                     part = partial(self._set, kind, back, place, names, gain[at, :, number], size)
                     yield Move(value, COSTS[at], (how, kind, back, number, COSTS[at], size), number, how, part)

@@ -25,7 +25,7 @@ needs explanations which name tokens, as all do here. A full run also has pocket
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -92,33 +92,63 @@ def auto_interp(
     places. holds: every bar named in the docstring of this file, in every seed.
     """
     began = time.monotonic()
+    sizes = _Sizes(tokens, fitted, latents, k, rows, each, judged, contexts, places)
     if full:
-        seeds, tokens, fitted, latents, rows, each, judged, places = (3, 4, 5), 90_000, 300_000, 2048, 900_000, 4, 40, 60
+        seeds = (3, 4, 5)
+        sizes = _Sizes(60_000, 300_000, 2048, k, 900_000, 3, 16, contexts, 40, BY_SUBJECT)
     subject = load("pocket")
-    found, differences = [], []
+    found = []
     for number, seed in enumerate(seeds):
-        progress(4 * number, 4 * len(seeds), f"seed {seed}: text")
-        text = _Text.of(subject, seed, tokens, fitted)
-        progress(4 * number + 1, 4 * len(seeds), f"seed {seed}: planted rules")
-        one = _rules(text, seed, contexts)
-        dictionaries = families(text.fit, STREAM, text.few, NEURONS, latents, k, rows, seed=seed)
-        one |= _causes(dictionaries["latents"], text, contexts, seed)
-        progress(4 * number + 2, 4 * len(seeds), f"seed {seed}: planted features")
-        one |= _quality(text, (*INPUT, *OUTPUT, BY_SUBJECT) if full else (*INPUT, *OUTPUT), each, contexts, places, seed)
-        progress(4 * number + 3, 4 * len(seeds), f"seed {seed}: latents, neurons, random directions")
-        values = _families(dictionaries, text, judged, contexts, places, seed)
-        differences.append(_differences(values))
-        found.append(one | _means(values))
+        found.append(_seed(subject, seed, sizes, lambda part, name, n=number, s=seed: progress(
+            4 * n + part, 4 * len(seeds), f"seed {s}: {name}")))  # fmt: skip
     progress(4 * len(seeds), 4 * len(seeds), "seeds")
-    figures = gathered(found)
-    over = {name: [gap for one in differences for gap in one[name]] for name in differences[0]}
-    for name, gaps in over.items():
-        figures[f"{name}, mean"] = tuple(paired(one[name])[0] for one in differences)
-        figures[f"{name}, low and high over all pairs"] = paired(gaps)[1]
+    return _reproduction(subject, seeds, found, time.monotonic() - began)
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """How much of everything, as `auto_interp` has it. more: scorers of quality beside the usual ones."""
+
+    tokens: int
+    fitted: int
+    latents: int
+    k: int
+    rows: int
+    each: int
+    judged: int
+    contexts: int
+    places: int
+    more: str = ""
+
+
+_Found = tuple[dict[str, float], dict[str, list[float]]]  # figures of a seed; differences of pairs, by scorer and rival
+
+
+def _seed(subject: Subject, seed: int, sizes: _Sizes, progress: Callable[[int, str], None]) -> _Found:
+    """Steps 1 to 5 for one seed."""
+    progress(0, "text")
+    text = _Text.of(subject, seed, sizes.tokens, sizes.fitted)
+    progress(1, "planted rules")
+    one = _rules(text, seed, sizes.contexts)
+    dictionaries = families(text.fit, STREAM, text.few, NEURONS, sizes.latents, sizes.k, sizes.rows, seed=seed)
+    one |= _causes(dictionaries["latents"], text, sizes.contexts, seed)
+    progress(2, "planted features")
+    one |= _quality(text, [*INPUT, *OUTPUT, *filter(None, [sizes.more])], sizes.each, sizes.contexts, sizes.places, seed)
+    progress(3, "latents, neurons, random directions")
+    values = _families(dictionaries, text, sizes.judged, sizes.contexts, sizes.places, seed)
+    return one | _means(values), _differences(values)
+
+
+def _reproduction(subject: Subject, seeds: Sequence[int], found: Sequence[_Found], seconds: float) -> Reproduction:
+    """The verdict over all seeds."""
+    figures = gathered([one for one, _ in found])
+    for name in found[0][1]:
+        figures[f"{name}, mean"] = tuple(paired(gaps[name])[0] for _, gaps in found)
+        figures[f"{name}, low and high over all pairs"] = paired([gap for _, gaps in found for gap in gaps[name]])[1]
     mean = means(figures)
     return Reproduction(
         "auto-interp", CLAIM, mean["detection: latents"], mean["detection: neurons"], mean["detection: latents, permuted"],
-        "balanced accuracy of detection", tuple(seeds), _holds(found, figures), time.monotonic() - began, figures,
+        "balanced accuracy of detection", tuple(seeds), _holds([one for one, _ in found], figures), seconds, figures,
         {"subject": subject.fingerprint, "corpus": grammar(2 * seeds[0] + 1, 100_000, split="test").fingerprint},
     )  # fmt: skip
 

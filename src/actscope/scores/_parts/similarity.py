@@ -72,9 +72,9 @@ class OwnEmbeddings:
     Both are weighted sums of the tokens' unit vectors. What all embeddings have in common says nothing: their mean and their
     `common` main directions are taken out (Mu and Viswanath 2018, "All-but-the-top"). A token of share p weighs log 1 / p
     (Jones 1972, "A statistical interpretation of term specificity").
-    Each token of an explanation counts once, or the marks between the words it names would be most of it. A token of the context
-    weighs `fade` times the one after it: what sets a latent off stands at the end, and a plain mean is mostly about the rest.
-    text: where tokens are counted; None: all are as common.
+    Each token of an explanation counts once, or the marks between the words it names would be most of it. A token of the
+    context weighs `fade` times the one after it: what sets a latent off stands at the end, and a plain mean is mostly about
+    the rest. text: where tokens are counted; None: all are as common.
     """
 
     subject: Subject

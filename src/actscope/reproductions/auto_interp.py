@@ -17,8 +17,9 @@ Interpreting Millions of Features in Large Language Models" (arXiv:2410.13928); 
        used before. Latents outscore a rival where the mean difference of pairs is above 0 in every seed and its 95% interval
        over the pairs of all seeds lies above 0.
 
-Step 5 was set before its outcome was seen: layer, matching, length of rules, seeds (3 to 5; what came before used 0 to 2) and
-verdict. An earlier form (ten latents at a layer's neurons, drawn without regard to how often they fire) found no difference.
+Of step 5 the layer, the matching, the length of rules and the verdict were set before any outcome was seen. Seed 0 was looked at
+once; the number of latents a seed of a full run was lowered after it, for time, and nothing else. A full run has fresh seeds.
+An earlier form (ten latents at a layer's neurons, drawn without regard to how often they fire) found no difference.
 
 Surprisal is read by a unigram model with a cache (_parts/cache_reader.py), which uses a description by copying from it; that
 needs explanations which name tokens, as all do here. A full run also has pocket read them, which cannot use a description.

@@ -17,8 +17,8 @@ Interpreting Millions of Features in Large Language Models" (arXiv:2410.13928); 
        used before. Latents outscore a rival where the mean difference of pairs is above 0 in every seed and its 95% interval
        over the pairs of all seeds lies above 0.
 
-Of step 5 the layer, the matching, the length of rules and the verdict were set before any outcome was seen. Seed 0 was looked at
-once; the number of latents a seed of a full run was lowered after it, for time, and nothing else. A full run has fresh seeds.
+Of step 5 the layer, the matching, the length of rules and the verdict were set before any outcome was seen. Seed 0 was looked
+at once; for time, fewer latents a seed are judged in a full run since then, and nothing else changed. Its seeds are fresh.
 An earlier form (ten latents at a layer's neurons, drawn without regard to how often they fire) found no difference.
 
 Surprisal is read by a unigram model with a cache (_parts/cache_reader.py), which uses a description by copying from it; that

@@ -99,7 +99,7 @@ def known(subject: Subject, counts: Int[Tensor, " v"], each: int, *, seed: int) 
     return Known(PlantedFeatures(subject, fires, atoms, last, seed=seed), fires, promotes, kinds)
 
 
-def directions(subject: Subject, promotes: Sequence[Int[Tensor, " k"]]) -> Float[Tensor, "m d"]:
+def directions(subject: Subject, promotes: Sequence[Int[Tensor, " _"]]) -> Float[Tensor, "m d"]:
     """For each set of tokens the direction at the end of the stream that raises all of their logits alike and, as far as it
     can, no other's; for none the same number everywhere. Alike, or the true explanation would name tokens that never come."""
     weights = subject.weights()

@@ -74,7 +74,7 @@ class Sizes:
     captured: int = 300_000  # rows to fit on
     fitted: int = 900_000  # rows seen, repeats counted
     held: int = 240_000  # rows to explain on, of each text
-    explained: int = 200  # latents, the most
+    explained: int = 120  # latents, the most
 
 
 QUICK = Sizes(seeds=2, latents=512, captured=60_000, fitted=200_000, held=90_000, explained=40)

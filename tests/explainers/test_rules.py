@@ -23,6 +23,7 @@ from actscope.core.predicate import (
 )
 from actscope.core.store import split_documents
 from actscope.core.text import TokenText
+from actscope.explainers._parts.compose import length
 from actscope.explainers.rules import rules
 
 FIVE = (" cat", " dog", " runs", " Anna", " Ben")
@@ -166,3 +167,13 @@ def test_a_higher_beta_gives_up_precision_for_recall():
     made[2].features[silent] = 0.0
     narrow, wide = (rules(*made, beta=beta)[0].score("detection").parts for beta in (0.5, 4.0))
     assert narrow["precision"] > wide["precision"] + 0.2 and wide["recall"] > narrow["recall"] + 0.2
+
+
+def test_a_budget_of_tokens_is_kept_whatever_the_rule_is_made_of():
+    made = planted([TokenIn(FIVE), Any((TokenIn(FIVE), TokenIn(EIGHT, 1)))], documents=300, length=80)
+    free = {one.latent: one for one in rules(*made)}
+    for most in (1, 3):
+        for one in rules(*made, tokens=most):
+            assert length(one.rule)[1] <= most < length(free[one.latent].rule)[1]
+            assert 0.5 < one.score("detection").value <= free[one.latent].score("detection").value
+    assert {one.latent: one for one in rules(*made, tokens=1000)} == free

@@ -48,6 +48,7 @@ def rules(
     beam: int = 6,
     part_price: float = 0.02,
     token_price: float = 0.003,
+    tokens: int | None = None,
     seed: int = 0,
     progress: Progress = quiet,
 ) -> list[Explanation]:
@@ -60,7 +61,8 @@ def rules(
     every activation, weak ones too.
     beta: how much more recall counts than precision; at 1 they count alike, at a high value the search finds what balanced
     accuracy asks for, rules that name nearly all activations and may fire several times as often as the latent. leaves: the
-    most parts a rule has. part_price, token_price: the F-beta that one more part, one more token listed, must gain.
+    most parts a rule has. part_price, token_price: the F-beta that one more part, one more token listed, must gain. tokens:
+    the most that a rule lists in all its parts (None: as many as gain their price).
 
     evidence: "tried" (latents asked for, latents explained, candidates scored for this latent, how many were compared on
     select), "select" (F-beta on select), "splits" (documents, rows and active contexts of each), "density", "peak",
@@ -73,7 +75,7 @@ def rules(
     when a split has no document.
     """
     work = Splits.of(dictionary, subject, store, documents, latents, contexts=contexts, most=most, above=above, seed=seed)
-    finder = _Finder(work, Aim(beta, part_price, token_price), leaves, beam)
+    finder = _Finder(work, Aim(beta, part_price, token_price, tokens), leaves, beam)
     found = []
     with one_thread():
         for number, latent in enumerate(work.alive):

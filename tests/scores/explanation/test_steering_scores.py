@@ -8,6 +8,7 @@ from actscope.core.errors import BadInput, WrongSubject
 from actscope.core.explanation import Explanation
 from actscope.core.predicate import TokenIn
 from actscope.core.text import TokenText
+from actscope.explainers.judges.embedding import Embedding
 from actscope.explainers.promoted import promoted
 from actscope.organisms.grammar import grammar
 from actscope.reproductions._parts.cache_reader import CacheReader
@@ -16,6 +17,7 @@ from actscope.scores._parts.reading import Reading
 from actscope.scores._parts.steering import Places
 from actscope.scores.explanation.clarity import clarity
 from actscope.scores.explanation.detection import detection
+from actscope.scores.explanation.embedding import embedding
 from actscope.scores.explanation.faithfulness import faithfulness
 from actscope.scores.explanation.intervention import intervention
 from actscope.scores.explanation.surprisal import surprisal
@@ -65,12 +67,30 @@ def test_intervention_singles_out_features_that_only_act_on_the_output(world):
 def test_faithfulness_is_the_share_of_what_was_missing_and_0_for_what_does_not_act(world):
     few = {"places": 30, "controls": 2, "others": 1, "draws": 200, "reading": world.reading}
     found = faithfulness(world.says("output", "promotes"), *world.args, **few)
-    for one in found.values():
-        assert 0.05 < one.value <= 1 and one.parts["over_control_low"] > 0 and one.parts["best"] == 10
+    for latent, one in found.items():
+        assert 0.9 < one.value <= 1 and one.parts["over_control_low"] > 0.5 and one.parts["best"] == 50
+        half = said(latent, torch.cat([world.known.promotes[latent][:2], torch.tensor([7, 8])]), world.words, "promotes")
+        assert 0.25 < faithfulness([half], *world.args, **few)[latent].value < 0.75, "half of what comes is named"
     for one in faithfulness(world.says("input", "fires"), *world.args, **few).values():
         assert one.value < 0.02
     with pytest.raises(BadInput, match="none of them 0"):
         faithfulness([], *world.args, factors=(0, 1))
+
+
+def test_the_subjects_own_embeddings_tell_where_a_latent_fires(world):
+    settings = {"reading": world.reading, "contexts": 20, "permutations": 5, "draws": 100}
+    right = world.says("both", "fires")
+    words = [tokens.tolist() for tokens in (world.known.fires[one] for one in world.known.latents("both"))]
+    wrong = [said(one.latent, torch.tensor(words[1 - at]), world.words, "fires on") for at, one in enumerate(right)]
+    whole, crossed = (embedding(these, *world.args, **settings) for these in (right, wrong))
+    judge = Embedding(world.subject, text=world.reading.text)
+    for latent, one in whole.items():
+        assert one.value > 0.8 and one.parts["over_other_low"] > 0 and abs(one.control - 0.5) < 0.1
+        assert abs(crossed[latent].value - 0.5) < 0.15
+    text, rows = world.reading.text, torch.arange(400)
+    same = text.ids[rows] == text.ids[rows].mode().values
+    alone = Embedding(world.subject, text=text, window=1)(right[0], text, rows)
+    assert int(same.sum()) > 1 and len(alone[same].unique()) == 1 < len(judge(right[0], text, rows)[same].unique())
 
 
 def test_the_strength_is_where_the_next_token_moves_by_so_much(world):

@@ -45,11 +45,9 @@ def strength(space: Space, drawn: Drawn, target: Target, reading: Reading, laten
     size = (values > cuts[:, None]).sum(1).float()  # [c]
     share = (drawn.weight[0] * (column[drawn.rows] > cuts[:, None])) * len(target.active)  # [c s], in rows
     said = drawn.weight.sum(0) * len(target.active)
-    held = space.held[drawn.rows].float()
     price = space.lengths @ torch.tensor([aim.part, aim.token])
-    best = (_f1(share @ held, said @ held, size[:, None]) - price).amax(1)
-    for _, _, ids in space.fields:
-        names, place = ids[drawn.rows].unique(return_inverse=True)
+    best = (_f1(share @ drawn.held, said @ drawn.held, size[:, None]) - price).amax(1)
+    for _, _, place, names in drawn.fields:
         both = torch.zeros(len(names), len(cuts) + 1).index_add_(0, place, torch.cat([share, said[None]]).T.contiguous())
         best = torch.maximum(best, _sets(both[:, :-1].T * (names >= 0), both[:, -1], size, aim.token) - aim.part)
     best[size < FEWEST] = -torch.inf

@@ -15,7 +15,7 @@ from actscope.core.errors import BadInput
 from actscope.core.explanation import Explanation
 from actscope.core.subject import Subject
 from actscope.core.text import TokenText
-from actscope.scores._parts.similarity import Encoder, OwnEmbeddings, Similarity
+from actscope.scores._parts.similarity import Encoder, similarity
 
 __all__ = ["Embedding"]
 
@@ -24,12 +24,12 @@ class Embedding:
     """A judge that answers by the similarity of words."""
 
     def __init__(self, encoder: Encoder | Subject, *, text: TokenText | None = None, window: int = 16):
-        """encoder: texts -> vectors, such as a local sentence encoder's, or a subject, whose token embeddings are averaged.
-        text: where its tokens are counted, so that common ones weigh less. window: tokens of a context. Raises BadInput for a
-        window below 1."""
+        """encoder: texts -> vectors, or a sentence encoder as `act.load` gives it; of a subject that reads forward only, token
+        embeddings are summed, the last ones of a context with the most weight. text: where its tokens are counted, so that
+        common ones weigh less. window: tokens of a context. Raises BadInput for a window below 1."""
         if window < 1:
             raise BadInput(f"window={window} given; expected at least 1 token.")
-        self._similarity = Similarity(OwnEmbeddings(encoder, text) if isinstance(encoder, Subject) else encoder, window)
+        self._similarity = similarity(encoder, text, window)
 
     def __call__(self, explanation: Explanation, text: TokenText, rows: Int[Tensor, " s"]) -> Float[Tensor, " s"]:
         """(1 + cosine) / 2 at each row."""

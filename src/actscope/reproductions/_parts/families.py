@@ -1,12 +1,13 @@
-"""An autoencoder's latents, the neurons they were read from and random directions: the same site, as many active.
+"""An autoencoder's latents, the neurons of the same layer and random directions: as many active, and drawn alike.
 
 Letters: n rows, m latents, d width.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from actscope.core.codes import Codes
@@ -41,23 +42,45 @@ class TopOf(Dictionary):
         return {self.write: self.directions}
 
 
-def families(store: Store, port: Port, latents: int, k: int, rows: int, *, seed: int) -> dict[str, Dictionary]:
-    """A TopK autoencoder fitted to the store; its neurons, both signs; as many random directions as it has latents."""
-    width = store.ports[port]
-    sae = fit(TopK(reads={port: width}, n_latents=latents, k=k, seed=seed), store, Plan(rows=rows, batch=1024, seed=seed))
-    x = store.rows(torch.arange(min(len(store), 20_000)), [port]).acts[port].float()
-    random = Random(reads={port: width}, n_latents=latents, seed=seed).atoms[port].detach()
-    neurons = torch.cat([torch.eye(width), -torch.eye(width)])
+def families(
+    store: Store, stream: Port, few: Store, neurons: Port, latents: int, k: int, rows: int, *, seed: int
+) -> dict[str, Dictionary]:
+    """A TopK autoencoder fitted to `stream` in `store`; the `neurons`, both signs; as many random directions in `stream` as it
+    has latents. few: a store of both ports, for means."""
+    width = store.ports[stream]
+    sae = fit(TopK(reads={stream: width}, n_latents=latents, k=k, seed=seed), store, Plan(rows=rows, batch=1024, seed=seed))
+    means = {port: x.float().mean(0) for port, x in few.rows(torch.arange(len(few)), [stream, neurons]).acts.items()}
+    signs = torch.eye(few.ports[neurons])
+    random = Random(reads={stream: width}, n_latents=latents, seed=seed).atoms[stream].detach()
     return {
         "latents": sae,
-        "neurons": TopOf(port, neurons, x.mean(0), k),
-        "random directions": TopOf(port, random, x.mean(0), k),
+        "neurons": TopOf(neurons, torch.cat([signs, -signs]), means[neurons], k),
+        "random directions": TopOf(stream, random, means[stream], k),
     }
 
 
-def between(one: Sequence[float], two: Sequence[float]) -> tuple[float, float]:
-    """95% interval of the difference of two means (Welch's error, normal quantile)."""
-    a, b = torch.tensor(one, dtype=torch.float64), torch.tensor(two, dtype=torch.float64)
-    middle = float(a.mean() - b.mean())
-    error = float((a.var() / len(a) + b.var() / len(b)).sqrt()) if min(len(a), len(b)) > 1 else float("inf")
-    return middle - 1.96 * error, middle + 1.96 * error
+def drawn_alike(counts: Mapping[str, Int[Tensor, " m"]], most: int, *, seed: int) -> dict[str, list[int]]:
+    """Up to `most` latents of the first family, at random, and for each the latent of every other family that is nearest in how
+    often it fires, none taken twice: a list a family, those at the same place belong together.
+
+    counts: how often each latent fires; 0 for those that cannot be judged.
+    """
+    first, *rivals = counts
+    most = min(most, *(int((one > 0).sum()) for one in counts.values()))
+    able = (counts[first] > 0).nonzero()[:, 0]
+    found = {first: able[torch.randperm(len(able), generator=torch.Generator().manual_seed(seed))[:most]].tolist()}
+    for rival in rivals:
+        often = counts[rival].double().log()  # -inf where it cannot be judged
+        found[rival] = []
+        for latent in found[first]:
+            nearest = int((often - math.log(int(counts[first][latent]))).abs().argmin())
+            found[rival].append(nearest)
+            often[nearest] = -math.inf
+    return found
+
+
+def paired(differences: Sequence[float]) -> tuple[float, tuple[float, float]]:
+    """The mean of differences of pairs and its 95% interval (normal quantile)."""
+    x = torch.tensor(differences, dtype=torch.float64)
+    half = 1.96 * float(x.std()) / math.sqrt(len(x)) if len(x) > 1 else math.inf
+    return float(x.mean()), (float(x.mean()) - half, float(x.mean()) + half)

@@ -21,7 +21,7 @@ from actscope.core.subject import Subject
 FIRES, PROMOTES = 8, 4  # tokens that set a latent off, that it promotes
 STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of an explanation's tokens that are others
 READS = (Port.parse("embed"), Port.parse("layers.1.resid_post"))
-SIZE = 10.0  # of what one unit of a latent writes; what stands there is a few times as long
+SIZE = 10.0  # of what one unit of a latent writes; what stands there is some thirty times as long
 _OFTEN = 0.02  # share of tokens at which a latent fires that fires at random
 
 
@@ -94,22 +94,28 @@ def known(subject: Subject, counts: Int[Tensor, " v"], each: int, *, seed: int) 
     sets = order[: len(kinds) * (FIRES + PROMOTES)].view(len(kinds), FIRES + PROMOTES)
     fires = [one[:FIRES] if kind != "output" else one[:0] for one, kind in zip(sets, kinds, strict=True)]
     promotes = [one[FIRES:] if kind != "input" else one[:0] for one, kind in zip(sets, kinds, strict=True)]
-    lens = _lens(subject)
-    flat = torch.ones(lens.shape[1])
-    atoms = torch.stack([lens[tokens].sum(0) if len(tokens) else flat for tokens in promotes])
+    atoms = directions(subject, promotes)
     last = max((site for site in subject.sites if site.kind == "resid_post"), key=lambda site: site.layer or 0)
     return Known(PlantedFeatures(subject, fires, atoms, last, seed=seed), fires, promotes, kinds)
 
 
-def _lens(subject: Subject) -> Float[Tensor, "v d"]:
-    """For each token the direction at the end of the stream that raises its logit and, as far as it can, no other's."""
+def directions(subject: Subject, promotes: Sequence[Int[Tensor, " _"]]) -> Float[Tensor, "m d"]:
+    """For each set of tokens the direction at the end of the stream that raises all of their logits alike and, as far as it
+    can, no other's; for none the same number everywhere. Alike, or the true explanation would name tokens that never come."""
     weights = subject.weights()
     unembed = weights["lm_head.weight"].float() * weights["gpt_neox.final_layer_norm.weight"].float()
     unembed = unembed - unembed.mean(0)
+    unembed = unembed - unembed.mean(1, keepdim=True)  # the last norm takes the mean away
     covariance = unembed.T @ unembed / len(unembed)
-    return torch.linalg.solve(
-        covariance + 0.01 * covariance.trace() / len(covariance) * torch.eye(len(covariance)), unembed.T
-    ).T
+    covariance += 0.01 * covariance.trace() / len(covariance) * torch.eye(len(covariance))
+    found = []
+    for tokens in promotes:
+        if not len(tokens):
+            found.append(torch.ones(len(covariance)))
+            continue
+        lens = torch.linalg.solve(covariance, unembed[tokens].T)  # [d k]
+        found.append(lens @ torch.linalg.solve(unembed[tokens] @ lens, torch.ones(len(tokens))))
+    return torch.stack(found)
 
 
 def common_tokens(counts: Int[Tensor, " v"]) -> Int[Tensor, " c"]:

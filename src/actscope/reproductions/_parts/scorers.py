@@ -24,6 +24,7 @@ from actscope.scores.explanation.surprisal import surprisal
 
 INPUT = ("detection", "fuzzing", "simulation", "log_loss", "embedding", "surprisal", "clarity", "responsiveness", "purity")
 OUTPUT = ("intervention", "faithfulness")  # judge what comes next
+BY_SUBJECT = "surprisal read by the subject"  # instead of by the model that copies from a description
 CHANCE = {"intervention": 0.5, "faithfulness": 0.0}
 
 Scorer = Callable[[Sequence[Explanation], Dictionary, Subject, Store], Mapping[int, Score]]
@@ -45,13 +46,12 @@ class Scorers:
             },
             "simulation": partial(simulation, contexts=few, windows=50, **shared),
             "surprisal": partial(surprisal, reader=reader, contexts=few, most=50, window=8, **{**shared, "others": 1}),
+            BY_SUBJECT: partial(surprisal, contexts=few, most=50, window=8, **{**shared, "others": 1}),
             "clarity": partial(clarity, samples=60, **shared),
             "responsiveness": partial(responsiveness, contexts=8, **shared),
             "purity": partial(purity, contexts=8, **shared),
             "intervention": partial(intervention, documents=documents, places=places, controls=3, **draws),
-            "faithfulness": partial(
-                faithfulness, reading=reading, places=places // 2, controls=2, draws=200, others=1, seed=seed
-            ),
+            "faithfulness": partial(faithfulness, reading=reading, places=places, controls=2, draws=200, others=1, seed=seed),
         }
         self.seconds = dict.fromkeys(self._by_name, 0.0)
         self.judged = dict.fromkeys(self._by_name, 0.0)

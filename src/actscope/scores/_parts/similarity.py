@@ -1,6 +1,6 @@
 """Explanations and contexts as vectors: how near they are.
 
-Letters: n texts, d width of a vector, v vocabulary, t tokens.
+Letters: n texts, s rows, d width of a vector, v vocabulary.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,28 @@ from actscope.scores._parts.windows import before
 Encoder = Callable[[Sequence[str]], Float[Tensor, "n d"]]
 
 _BATCH = 256
-_RARE = 1e-3  # a
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """A subject that reads both ways as an encoder: the mean of its last stream over all tokens of a text, special ones too, as
+    most sentence encoders are read."""
+
+    subject: Subject
+
+    def __call__(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        streams = [site for site in self.subject.sites if site.kind == "resid_post" and not site.stack]
+        if self.subject.causal or not streams:
+            raise BadInput(f"{self.subject.name} does not read both ways; expected a sentence encoder, as `act.load` gives it.")
+        site = max(streams, key=lambda one: one.layer or 0)
+        found = []
+        for start in range(0, len(texts), _BATCH):
+            inputs = self.subject.prepare(list(texts[start : start + _BATCH]))
+            with torch.no_grad():
+                rows = self.subject.run(inputs, read=[site]).acts[site].float().cpu()
+            real = torch.ones(rows.shape[:2]) if inputs.mask is None else inputs.mask.float().cpu()
+            found.append((rows * real[..., None]).sum(1) / real.sum(1, keepdim=True))
+        return torch.cat(found)
 
 
 @dataclass(frozen=True)
@@ -45,19 +66,26 @@ class Similarity:
 
 @dataclass(frozen=True)
 class OwnEmbeddings:
-    """The subject's own token embeddings as an encoder: the weighted mean over a text's tokens of their unit vectors.
+    """A judge by the subject's own token embeddings, where there is no sentence encoder: (1 + cosine) / 2 of the explanation's
+    words and of the up to `window` tokens that end with the row.
 
-    What all embeddings have in common says nothing: their mean and their `common` main directions are taken out (Mu and
-    Viswanath 2018, "All-but-the-top"). A token of share p weighs a / (a + p), a = 0.001 (Arora et al. 2017, "A simple but
-    tough-to-beat baseline for sentence embeddings"). text: where tokens are counted; None: all are as common.
+    Both are weighted sums of the tokens' unit vectors. What all embeddings have in common says nothing: their mean and their
+    `common` main directions are taken out (Mu and Viswanath 2018, "All-but-the-top"). A token of share p weighs log 1 / p
+    (Jones 1972, "A statistical interpretation of term specificity").
+    Each token of an explanation counts once, or the marks between the words it names would be most of it. A token of the
+    context weighs `fade` times the one after it: what sets a latent off stands at the end, and a plain mean is mostly about
+    the rest. text: where tokens are counted; None: all are as common.
     """
 
     subject: Subject
     text: TokenText | None = None
+    window: int = 16
+    fade: float = 0.5
     common: int = 8
 
     @cached_property
     def table(self) -> Float[Tensor, "v d"]:
+        """The weighted vector of every token."""
         site = Site("embed")
         if site not in self.subject.sites or Site("logits") not in self.subject.sites:
             raise BadInput(f"{self.subject.name} has no token embeddings to read; give encoder=, a function of texts.")
@@ -66,16 +94,26 @@ class OwnEmbeddings:
         with torch.no_grad():
             rows = torch.cat([self.subject.run(part[None], read=[site]).acts[site][0].float().cpu() for part in ids])
         counts = torch.ones(width) if self.text is None else torch.bincount(self.text.ids, minlength=width).float()
-        share = counts[:, None] / counts.sum()
+        counts = counts[:, None]
+        share = counts / counts.sum()
         rows = rows - (share * rows).sum(0)
         main = torch.linalg.svd(share.sqrt() * rows, full_matrices=False).Vh[: self.common]
-        return normalize(rows - rows @ main.T @ main, dim=1) * _RARE / (_RARE + share)
+        return normalize(rows - rows @ main.T @ main, dim=1) * (counts.sum() / (counts + 1)).log()
 
-    def __call__(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
-        found = []
-        for start in range(0, len(texts), _BATCH):
-            inputs = self.subject.prepare(list(texts[start : start + _BATCH]))
-            assert inputs.ids is not None
-            real = real_text(inputs).float().cpu()[..., None]
-            found.append((self.table[inputs.ids.cpu()] * real).sum(1) / real.sum(1).clamp_min(1))
-        return torch.cat(found)
+    def __call__(self, explanation: Explanation, text: TokenText, rows: Int[Tensor, " s"]) -> Float[Tensor, " s"]:
+        inputs = self.subject.prepare([explanation.text])
+        assert inputs.ids is not None
+        words = self.table[inputs.ids.cpu()[real_text(inputs).cpu()].unique()].sum(0)
+        contexts = torch.zeros(len(rows), self.table.shape[1])
+        for back in range(self.window):
+            inside = rows - back >= text.start[rows]
+            contexts += self.fade**back * inside[:, None] * self.table[text.ids[rows - back]]
+        return (1 + (normalize(contexts, dim=1) @ normalize(words, dim=0)).clamp(-1, 1)) / 2
+
+
+def similarity(encoder: Encoder | Subject, text: TokenText | None, window: int) -> Similarity | OwnEmbeddings:
+    """The judge that an encoder makes: a function of texts, a sentence encoder, or any other subject by its token embeddings,
+    with its tokens counted in `text`."""
+    if not isinstance(encoder, Subject):
+        return Similarity(encoder, window)
+    return OwnEmbeddings(encoder, text, window) if encoder.causal else Similarity(Pooled(encoder), window)

@@ -6,7 +6,8 @@ Belrose 2024, "Automatically Interpreting Millions of Features in Large Language
     3. The score is the area under the ROC curve of their cosines, active against silent.
 
 The paper uses a sentence encoder of 400 million parameters and an instruction before the explanation; any function from texts
-to vectors serves here (an instruction is its own business), the subject's token embeddings where none is given.
+to vectors serves here (an instruction is its own business). Where none is given, the subject's token embeddings stand in, with
+more weight the nearer a token is to the end of the context: they know words and not what sentences mean.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +20,7 @@ from actscope.core.subject import Subject
 from actscope.scores._parts.agreement import auroc
 from actscope.scores._parts.judging import Cases, judged, reading_of
 from actscope.scores._parts.reading import Reading
-from actscope.scores._parts.similarity import Encoder, OwnEmbeddings, Similarity
+from actscope.scores._parts.similarity import Encoder, similarity
 
 __all__ = ["embedding"]
 
@@ -30,7 +31,7 @@ def embedding(
     subject: Subject,
     store: Store,
     *,
-    encoder: Encoder | None = None,
+    encoder: Encoder | Subject | None = None,
     documents: Iterable[int] | None = None,
     reading: Reading | None = None,
     contexts: int = 200,
@@ -44,13 +45,13 @@ def embedding(
 ) -> Mapping[int, Score]:
     """Area under the ROC curve of the similarity of explanation and context, active against silent (arXiv:2410.13928).
 
-    encoder: texts -> vectors, one a text (None: the weighted mean of the subject's own token embeddings). A context is the
-    text of up to `window` tokens that end with the one in question. Chance is 0.5. documents, reading, contexts, most, above,
-    others, permutations, draws, control, interval and parts: as for detection. Returns latent -> Score. Raises BadInput for
-    vectors that are not one a text, or where the subject has no embeddings.
+    encoder: texts -> vectors, one a text, or a sentence encoder as `act.load` gives it (None: weighted sums of the subject's
+    own token embeddings). A context is the text of up to `window` tokens that end with the one in question. Chance is 0.5.
+    documents, reading, contexts, most, above, others, permutations, draws, control, interval and parts: as for detection.
+    Returns latent -> Score. Raises BadInput for vectors that are not one a text, or where the subject has no embeddings.
     """
     reading = reading_of(dictionary, subject, store, documents, reading)
-    judge = Similarity(OwnEmbeddings(subject, reading.text) if encoder is None else encoder, window)
+    judge = similarity(subject if encoder is None else encoder, reading.text, window)
     drawn = [reading.contexts(one.latent, most=most, above=above, seed=seed) for one in explanations]
     return judged(
         "embedding", auroc, explanations, [Cases.of(one.active, one.random) for one in drawn], reading, judge,

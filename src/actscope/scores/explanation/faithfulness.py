@@ -7,8 +7,9 @@ Descriptions Happen to Good Features" (arXiv:2502.16994).
        factor brings about.
     4. The same with random directions of the same lengths: the largest of several is above 0 by chance alone.
 
-The paper draws continuations of 30 tokens and rates each whole; here one token is drawn and judged. As there, a latent whose
-explanation is about its input has nothing to show here.
+The factors are those of the authors' code. They draw continuations of 30 tokens and rate each whole; here one token is drawn
+and judged, so that an explanation that names half of what comes is worth half, where any of 30 tokens would do. As there, a
+latent whose explanation is about its input has nothing to show here.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,7 +44,7 @@ def faithfulness(
     judge: Judge = by_rule,
     documents: Iterable[int] | None = None,
     reading: Reading | None = None,
-    factors: Sequence[float | int] = (-10, -1, 1, 10),
+    factors: Sequence[float | int] = (-50, -10, -1, 1, 10, 50),
     places: int = 50,
     samples: int = 8,
     window: int = 32,

@@ -68,6 +68,8 @@ def test_explanations_are_judged_on_the_documents_kept_aside(places, capsys, tmp
     assert artifact.read_manifest(out)["extra"] == artifact.read_manifest(places["explained"])["extra"]
     assert main(judged(places)) == 0
     assert "detection" in capsys.readouterr().out
+    assert main(judged(places, "--measure", "responsiveness", "--judge", "embedding")) == 0
+    assert "responsiveness" in capsys.readouterr().out
 
 
 def test_labels_come_from_the_text_that_was_captured(places, capsys, tmp_path: Path):
@@ -89,7 +91,6 @@ def test_labels_come_from_the_text_that_was_captured(places, capsys, tmp_path: P
     [
         (["--measure", "named_cause"], "give --labels"),
         (["--measure", "fuzzing", "--other", "x"], "--other belongs to a dictionary"),
-        (["--judge", "embedding"], "needs an encoder"),
         (["--judge", "language_model"], "--explainer-model is missing"),
         (["--endpoint", "http://localhost:1"], "asks nobody"),
         (["--measure", "fuzzing", "--measure", "clarity", "--contexts", "9"], "a setting belongs to one"),

@@ -48,6 +48,7 @@ def test_a_method_trained_on_gradients_is_judged_without_and_with_them(tmp_path)
     assert topk["measures"]["fvu"]["value"] < with_them["measures"]["fvu"]["value"] < 1  # it chooses by more than the error
 
 
+@pytest.mark.full
 def test_again_it_says_the_same(compared, capsys):
     out, command, before = compared
     assert main([*command, "--json"]) == 0

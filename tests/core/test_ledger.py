@@ -159,10 +159,14 @@ def test_a_source_that_never_answers_stops_the_run(tmp_path):
 
 
 def test_what_can_never_be_answered_is_raised_after_what_was_under_way(tmp_path):
+    begun = threading.Event()
+
     class Wrong(Asked):
         def ask(self, prompt: Prompt) -> Answer:
             if prompt.user == "2":
+                assert begun.wait(30)
                 raise BadInput("a wrong key")
+            begun.set()
             time.sleep(0.05)
             return super().ask(prompt)
 

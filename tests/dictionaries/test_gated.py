@@ -16,6 +16,7 @@ from actscope.training.plan import Plan
 D, M = 48, 192
 
 
+@pytest.mark.full
 @torch.no_grad()
 def test_it_neither_shrinks_nor_leaves_as_much_unexplained_as_relu_with_as_many_active():
     x, directions = planted(20_000, D, 96, 4)

@@ -37,6 +37,7 @@ def both(family):
     return tuple(fit(kind(reads={PORT: D}, n_latents=M, k=2), rows, plan) for kind in (Matryoshka, BatchTopK))
 
 
+@pytest.mark.full
 @torch.no_grad()
 def test_general_latents_are_absorbed_less_by_special_ones(family, both):
     """The latent most like a general cause stays silent less often when a special cause holds beneath it."""

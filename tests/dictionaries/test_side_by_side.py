@@ -17,6 +17,7 @@ SETTINGS = {  # each near 4 to 8 active latents a row, of rows with 4 causes
     "matryoshka": {"k": 5},
     "relu_l1": {"l1": 0.4},
 }
+pytestmark = pytest.mark.full  # eleven fits
 BETTER = {"batch_topk", "jumprelu"}  # whose papers claim less unexplained than TopK, active for active
 
 

@@ -44,6 +44,7 @@ def test_blocks_hold_the_tokens_of_the_dialogues_joined_and_see_across_them(subj
     torch.testing.assert_close(joined[: subject.context], again, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.full
 def test_a_small_run_measures_every_regime_on_the_same_dialogues():
     result = fast_sae(seeds=(0,), **SMALL)
     mean = {name: values[0] for name, values in result.figures.items()}

@@ -31,6 +31,7 @@ def test_gradients_are_those_of_the_loss(both):
     torch.testing.assert_close(rows.grads[:50], x.grad, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.full
 def test_with_the_gradient_less_is_lost_and_with_that_of_another_row_it_is_not():
     result = g_sae(seeds=(0,), rows=6000, seen=60_000, latents=160, judged=2000)
     mean = {name: values[0] for name, values in result.figures.items()}

@@ -27,6 +27,7 @@ def test_clusters_are_matched_with_classes_in_any_order():
     assert _means(codes, labels) == 1.0
 
 
+@pytest.mark.full
 def test_wide_codes_are_unique_and_tell_the_class_and_narrow_ones_are_shared():
     result = hash_encoder(seeds=(0,), widths=(NARROW, 40), epochs=30)
     mean = {name: values[0] for name, values in result.figures.items()}

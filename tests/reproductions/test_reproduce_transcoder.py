@@ -30,6 +30,7 @@ def test_its_mlps_compute_them_and_not_those_of_other_rows(model):
         assert (x - wanted).square().sum() < 0.4 * spread < (x - wanted.roll(1, 0)).square().sum()
 
 
+@pytest.mark.full
 def test_a_transcoder_keeps_the_loss_and_its_edges_are_the_planted_pairs():
     small = {"tokens": 8_000, "rows": 24_000, "latents": 128, "k": 16, "judged": 8}
     result = transcoder(seeds=(0,), **small, boolean_rows=4000, boolean_seen=50_000, steps=600, tried=(0.02,))

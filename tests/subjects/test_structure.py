@@ -46,7 +46,7 @@ UNKNOWN: dict[str, set[str]] = {
     "Arcee": {*NORMED, "q_rot", "k_rot", "resid_mid"},
     "SeedOss": {*NORMED, "q_rot", "k_rot", "resid_mid", "mlp_up"},
 }
-QUICK = ("Phi", "Olmo", "Exaone4")
+QUICK = ("Phi",)
 
 
 def unknown(kind: str, **more: object) -> Any:

@@ -19,6 +19,7 @@ from actscope.core.judge import Judge
 from actscope.core.methods import find
 from actscope.core.score import Score
 from actscope.core.store import Store, split_documents
+from actscope.core.subject import Subject
 from actscope.core.text import TokenText
 from actscope.scores._parts.bootstrap import resample
 from actscope.scores._parts.reading import Reading
@@ -33,21 +34,23 @@ _GIVEN = (
 
 def judge(
     place: _scored.Place,
-    measures: Sequence[str],
+    measures: Sequence[str] | None,
     others: Sequence[Path],
     elsewhere: Path | None,
     judged_by: str,
     settings: Mapping[str, str],
 ) -> None:
-    """Score explanations, save them with what they had and what is new, and show. Raises BadInput, UsageError."""
+    """Score explanations, by detection where no measure is named; save them with what they had and what is new, and show.
+    Raises BadInput, UsageError."""
+    measures = measures or ["detection"]
     if others:
         raise UsageError(f"--other belongs to a dictionary, and {place.judged} holds explanations; leave it out.")
     scorers: dict[str, Any] = {name: find(_ROOM, name) for name in measures}
     explanations, extra = _explanations(place.judged)
     asking, own = _asking.divided({**settings, "judge": judged_by})
     chosen = _scored.own_settings(_ROOM, measures, own, _GIVEN)
-    with _judge(asking, place.out) as judging:
-        store, subject = place.opened_store(), place.subject()
+    store, subject = place.opened_store(), place.subject()
+    with _judge(asking, place.out, subject) as judging:
         dictionary = _scored.dictionary_of(elsewhere or Path(str(extra.get("dictionary", place.judged))))
         _, select, report = _parts(store, extra)
         told = _common.plain_progress("score")
@@ -89,8 +92,8 @@ def _parts(store: Store, extra: Mapping[str, Any]) -> list[list[int]]:
 
 
 @contextlib.contextmanager
-def _judge(asking: _asking.Asking, out: Path | None) -> Iterator[Judge]:
-    """The judge of that name, with its ledger open where it asks."""
+def _judge(asking: _asking.Asking, out: Path | None, subject: Subject) -> Iterator[Judge]:
+    """The judge of that name, with its ledger open where it asks; by embedding it is the subject's own embeddings."""
     kind: Any = find("explainers.judges", asking.judge)
     if "ledger" in inspect.signature(kind).parameters:
         with asking.ledger(out, dry_run=False) as ledger:
@@ -98,9 +101,7 @@ def _judge(asking: _asking.Asking, out: Path | None) -> Iterator[Judge]:
         return
     if asking != _asking.Asking(judge=asking.judge):
         raise UsageError(f"The judge {asking.judge} asks nobody; leave out the flags of a language model.")
-    if isinstance(kind, type):
-        raise UsageError(f"The judge {asking.judge} needs an encoder of texts, which no flag can give; call it from Python.")
-    yield kind
+    yield kind(subject) if isinstance(kind, type) else kind
 
 
 def _called(scorer: Any, name: str, explanations: list[Explanation], given: Mapping[str, Any]) -> Any:

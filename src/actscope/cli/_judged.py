@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +68,13 @@ def judge(
                 whole.append(found)
             explanations = _with(explanations, name, found)
             told(number + 1, len(scorers), name)
+    for name in scorers:
+        if not any(one.name == name for one in whole) and not any(_found(one, name) for one in explanations):
+            warnings.warn(
+                f"None of the {len(explanations)} explanations could be judged by {name}: too few contexts for any. Capture "
+                "more documents, or ask for fewer with --contexts.",
+                stacklevel=2,
+            )
     whole += [_mean(name, explanations, place.seed) for name in scorers if any(_found(one, name) for one in explanations)]
     if place.out is not None:
         artifact.save(explanations, place.out, **extra)
@@ -171,10 +179,11 @@ def _print(explanations: Sequence[Explanation], names: Sequence[str], whole: Seq
         _common.console().print(shown)
         if len(explanations) > _SHOWN:
             _common.console().print(f"{len(explanations) - _SHOWN} more latents are not shown; --json lists all.", style="dim")
-    _common.console().print(_scored.table(whole))
-    _common.console().print(
-        "Each measure's mean over latents, its interval over latents drawn again; control: the mean of its own control.",
-        style="dim",
-    )
+    if whole:
+        _common.console().print(_scored.table(whole))
+        _common.console().print(
+            "Each measure's mean over latents, its interval over latents drawn again; control: the mean of its own control.",
+            style="dim",
+        )
     if out is not None:
         _common.console().print(f"Saved in {out}. Next: actscope show {out}", soft_wrap=True, markup=False)

@@ -41,8 +41,7 @@ def score(
         model: what dictionary and activations were made on; not with --diagnose.
         measure: one of `actscope methods scores.dictionary` or scores.explanation; may be given several times. A measure
             given alone takes its settings as flags, such as --forget NAME of unlearning.
-        labels: what is true of the text, for measures that need it: the JSON lines that were captured, with "spans":
-            [{"start": 0, "end": 4, "label": "name"}, ...] beside "text"; or grammar, where that was captured.
+        labels: the JSON lines captured, with "spans": [{"start": 0, "end": 4, "label": "name"}, ...] beside "text"; or grammar.
         other: folder of a dictionary to compare with, for `--measure stability`; may be given several times.
         judge: who guesses from an explanation where a latent fires: one of `actscope methods explainers.judges`.
         diagnose: examine the model itself.

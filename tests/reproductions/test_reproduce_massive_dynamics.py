@@ -56,8 +56,8 @@ def test_only_large_layers_count_and_shapes_that_tell_the_ratio_are_found():
     told = [[fit(7.0, 0.2), fit(float(layers * width), 0.95)] for layers, width, _ in module.SHAPES]
     found = module._judged(told, 0)
     assert found["large layers"] == 8 and found["R2"] == pytest.approx(0.95) and found["least R2"] == 0.95
-    assert found["error left out, last ratio"] == pytest.approx(1, abs=1e-6)
-    assert found["error left out, last ratio, shapes dealt out anew"] < 0.3
+    assert found["R2 left out, last ratio"] == pytest.approx(1, abs=1e-6)
+    assert found["R2 left out, last ratio, shapes dealt out anew"] < 0.3
     assert module._judged([[fit(7.0, 0.2)]] * 8, 0)["least R2"] == 0
 
 

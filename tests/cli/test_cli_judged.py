@@ -70,8 +70,8 @@ def test_explanations_are_judged_on_the_documents_kept_aside(places, capsys, tmp
     assert "detection" in capsys.readouterr().out
     assert main(judged(places, "--judge", "embedding")) == 0
     assert "detection" in capsys.readouterr().out
-    with pytest.warns(UserWarning, match="None of the .* could be judged by clarity"):
-        assert main(judged(places, "--measure", "clarity")) == 0
+    with pytest.warns(UserWarning, match="None of the .* could be judged by fuzzing"):
+        assert main(judged(places, "--measure", "fuzzing", "--contexts", "100000")) == 0
 
 
 def test_labels_come_from_the_text_that_was_captured(places, capsys, tmp_path: Path):

@@ -37,6 +37,7 @@ def test_the_rate_is_the_best_of_those_tried_and_pca_has_none(compared):
         assert len(line["tried"]) == 3 and line["rate"] == min(line["tried"], key=lambda pair: pair[1])[0]
 
 
+@pytest.mark.full
 def test_a_method_trained_on_gradients_is_judged_without_and_with_them(tmp_path):
     out = tmp_path / "c"
     assert main(["compare", "topk", "gradient_sae", *FLAGS, "--k", "8", "--seeds", "2", "--out", str(out)]) == 0

@@ -52,6 +52,7 @@ def test_general_latents_are_absorbed_less_by_special_ones(family, both):
     assert ours < 0.7 * control
 
 
+@pytest.mark.full
 @torch.no_grad()
 def test_its_first_latents_rebuild_by_themselves(family, both):
     """Against the control's most active latents, as many of them."""

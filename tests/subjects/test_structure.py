@@ -91,6 +91,7 @@ def test_an_unknown_family_offers_the_required_sites_and_each_is_proven(kind):
     assert not wrong
 
 
+@pytest.mark.full
 def test_an_unknown_family_opens_from_its_folder(tmp_path):
     model = unknown("Starcoder2")
     model.save_pretrained(tmp_path)

@@ -18,8 +18,8 @@ Interpreting Millions of Features in Large Language Models" (arXiv:2410.13928); 
        over the pairs of all seeds lies above 0.
 
 Of step 5 the layer, the matching, the length of rules and the verdict were set before any outcome was seen. Seed 0 was looked
-at once; since then a full run judges, for time, fewer latents (16 a seed for 40), places (40 for 60), planted features (3 for 4)
-and tokens of text (60,000 for 90,000), and nothing else changed. Its seeds are fresh.
+at once; since then a full run judges, for time, fewer latents (16 a seed for 40), places (40 for 60), planted features (3 for
+4) and tokens of text (60,000 for 90,000), and nothing else changed. Its seeds are fresh.
 An earlier form (ten latents at a layer's neurons, drawn without regard to how often they fire) found no difference.
 
 Surprisal is read by a unigram model with a cache (_parts/cache_reader.py), which uses a description by copying from it; that

@@ -60,6 +60,7 @@ def predict(
 
     Raises what `capture` does when asked for what cannot be.
     """
+    began = time.perf_counter()  # a corpus is looked over before its first document is read
     names, settings = asked(
         subject, corpus, sites, unit=UNIT, tokens=tokens, context=context, packed=packed, special=special, grads=grads,
         dtype=dtype, sinks=True, start=start, threads=threads,
@@ -70,7 +71,6 @@ def predict(
     per_row = acts + beside + 20 + special  # and its place, token and role
     rows = documents = units = size = 0
     context = int(str(settings["context"]))
-    began = time.perf_counter()
     with _Clock(subject, names, settings) as clock:
         for unit in planned(subject, corpus, start, context, UNIT):
             rows += (here := sum(int(rows_of(piece, special).sum()) for piece in unit.pieces))
@@ -83,8 +83,8 @@ def predict(
         if not measure:
             return Prediction(rows, documents, units, size)
         running = clock.seconds()
-    tokenizing = time.perf_counter() - began - clock.spent
-    return Prediction(rows, documents, units, size, running + tokenizing, _peak() + _BEHIND * size // max(units, 1))
+    rest = time.perf_counter() - began - clock.spent
+    return Prediction(rows, documents, units, size, running + rest, _peak() + _BEHIND * size // max(units, 1))
 
 
 class _Clock:

@@ -33,32 +33,25 @@ _GIVEN = (
 )  # fmt: skip
 
 
-def judge(
-    place: _scored.Place,
-    measures: Sequence[str] | None,
-    others: Sequence[Path],
-    elsewhere: Path | None,
-    judged_by: str,
-    settings: Mapping[str, str],
-) -> None:
+def judge(flags: _scored.Flags) -> None:
     """Score explanations, by detection where no measure is named; save them with what they had and what is new, and show.
     Raises BadInput, UsageError."""
-    measures = measures or ["detection"]
-    if others:
-        raise UsageError(f"--other belongs to a dictionary, and {place.judged} holds explanations; leave it out.")
+    measures = flags.measures or ["detection"]
+    if flags.others:
+        raise UsageError(f"--other belongs to a dictionary, and {flags.judged} holds explanations; leave it out.")
     scorers: dict[str, Any] = {name: find(_ROOM, name) for name in measures}
-    explanations, extra = _explanations(place.judged)
-    asking, own = _asking.divided({**settings, "judge": judged_by})
+    explanations, extra = _explanations(flags.judged)
+    asking, own = _asking.divided({**flags.settings, "judge": flags.judge})
     chosen = _scored.own_settings(_ROOM, measures, own, _GIVEN)
-    store, subject = place.opened_store(), place.subject()
-    with _judge(asking, place.out, subject) as judging:
-        dictionary = _scored.dictionary_of(elsewhere or Path(str(extra.get("dictionary", place.judged))))
+    store, subject = flags.opened_store(), flags.subject()
+    with _judge(asking, flags.out, subject) as judging:
+        dictionary = _scored.dictionary_of(flags.dictionary or Path(str(extra.get("dictionary", flags.judged))))
         _, select, report = _parts(store, extra)
         told = _common.plain_progress("score")
         given: dict[str, Any] = {
             "dictionary": dictionary, "subject": subject, "store": store, "judge": judging,
-            "labels": place.true(store, subject), "documents": report, "choose": select, "select": select, "report": report,
-            "reading": Reading.of(dictionary, store, TokenText.of(store, subject), report), "seed": place.seed,
+            "labels": flags.true(store, subject), "documents": report, "choose": select, "select": select, "report": report,
+            "reading": Reading.of(dictionary, store, TokenText.of(store, subject), report), "seed": flags.seed,
             "progress": told, **chosen,
         }  # fmt: skip
         whole = []
@@ -75,12 +68,12 @@ def judge(
                 "more documents, or ask for fewer with --contexts.",
                 stacklevel=2,
             )
-    whole += [_mean(name, explanations, place.seed) for name in scorers if any(_found(one, name) for one in explanations)]
-    if place.out is not None:
-        artifact.save(explanations, place.out, **extra)
-    if place.json:
+    whole += [_mean(name, explanations, flags.seed) for name in scorers if any(_found(one, name) for one in explanations)]
+    if flags.out is not None:
+        artifact.save(explanations, flags.out, **extra)
+    if flags.json:
         return _common.print_json({"scores": [_listed(one) for one in whole], "features": [_each(one) for one in explanations]})
-    _print(explanations, list(scorers), whole, place.out)
+    _print(explanations, list(scorers), whole, flags.out)
 
 
 def _explanations(path: Path) -> tuple[list[Explanation], Mapping[str, Any]]:

@@ -26,13 +26,18 @@ _SPANS = "spans"  # the field of a line of JSON that labels its text
 
 
 @dataclass(frozen=True)
-class Place:
-    """What is judged on what, and where that is told: the flags that dictionaries and explanations share."""
+class Flags:
+    """What is judged on what and by what, and where that is told: of dictionaries and explanations alike."""
 
     judged: Path
     store: Path
     model: str
+    measures: Sequence[str] | None
     labels: str | None
+    others: Sequence[Path]
+    dictionary: Path | None
+    judge: str
+    settings: Mapping[str, str]
     out: Path | None
     seed: int
     device: str
@@ -66,7 +71,7 @@ class Place:
                     f"Document {number} is {name} in {self.store}, and {listed.get(number, 'missing')} in {self.labels}; "
                     "labels stand in the text that was captured, line by line. Give that file, with its spans."
                 )
-        return truth(corpus, subject, documents=last, plain="none" if self.labels.startswith("grammar") else None)
+        return truth(corpus, subject, documents=last, plain=None)
 
     def told(self, values: object, shown: Table, listed: object) -> None:
         """Save, and print one or the other."""
@@ -77,32 +82,25 @@ class Place:
         _common.console().print(shown)
 
 
-def judge(
-    place: Place,
-    measures: Sequence[str] | None,
-    others: Sequence[Path],
-    elsewhere: Path | None,
-    judged_by: str,
-    settings: Mapping[str, str],
-) -> None:
+def judge(flags: Flags) -> None:
     """Score a dictionary, save and show. Raises BadInput where a folder holds something else, UsageError for what is of
     explanations alone."""
-    if elsewhere is not None or judged_by != "rule":
-        raise UsageError(f"{place.judged} holds a dictionary; --dictionary and --judge belong to explanations, leave them out.")
-    learned, *rest = map(dictionary_of, (place.judged, *others))
-    store, subject = place.opened_store(), place.subject()
+    if flags.dictionary is not None or flags.judge != "rule":
+        raise UsageError(f"{flags.judged} holds a dictionary; --dictionary and --judge belong to explanations, leave them out.")
+    learned, *rest = map(dictionary_of, (flags.judged, *flags.others))
+    store, subject = flags.opened_store(), flags.subject()
     scores = score(
         learned,
         subject,
         store,
-        place.true(store, subject),
-        measures=measures,
+        flags.true(store, subject),
+        measures=flags.measures,
         others=rest,
-        seed=place.seed,
+        seed=flags.seed,
         progress=_common.plain_progress("score"),
-        **own_settings("scores.dictionary", measures or [], settings, NOUNS),
+        **own_settings("scores.dictionary", flags.measures or [], flags.settings, NOUNS),
     )
-    place.told(scores, table(scores), [dataclasses.asdict(one) for one in scores])
+    flags.told(scores, table(scores), [dataclasses.asdict(one) for one in scores])
 
 
 def own_settings(room: str, measures: Sequence[str], given: Mapping[str, str], not_flags: Sequence[str]) -> dict[str, Any]:

@@ -26,14 +26,11 @@ def score(
     **settings: str,
 ) -> None:
     """Judge a dictionary: variance unexplained, L0, dead share, cross-entropy and KL recovered; or what --measure names. Judge
-    explanations in its place; or, with --diagnose, examine a model.
+    explanations, on documents kept aside; or, with --diagnose, examine a model, its costs told first.
 
     actscope score runs/explained acts --model pocket --measure fuzzing
 
     actscope score pocket-mini --diagnose
-
-    Explanations are judged on documents that took no part in finding them. A diagnosis says first what each measure costs,
-    and follows a model through its checkpoints.
 
     Args:
         judged: folder of a dictionary or of explanations; with --diagnose a model: built in, a folder or a hub id.
@@ -63,8 +60,10 @@ def score(
         wanted = _diagnosis.Wanted(judged, on, tokens, dictionary, classes, out or Path("runs/diagnose"), seed)
         return _diagnosis.examine(wanted, json=json, dry_run=dry_run)
     assert on is not None and model is not None, "checked"
-    place = _scored.Place(Path(judged), on, model, labels, out, seed, device, json)
-    (_judged if place.holds_values else _scored).judge(place, measure, other or [], dictionary, judge, settings)
+    flags = _scored.Flags(
+        Path(judged), on, model, measure, labels, other or [], dictionary, judge, settings, out, seed, device, json
+    )
+    (_judged if flags.holds_values else _scored).judge(flags)
 
 
 def _check(judged: str, on: Path | None, model: str | None, diagnose: bool, more: bool) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from actscope.reproductions._parts.agreeing import agreeing, by_eigenvalues, times_faster
-from actscope.reproductions._parts.memorised import A_ROW, IGNORED, Source, base, error, facts
+from actscope.reproductions._parts.memorised import A_ROW, IGNORED, base, error, facts, source
 from actscope.reproductions.send_ees import about_line, efficiency, send_ees
 from actscope.scores._parts.logdet import mean_log_eigenvalue
 
@@ -21,7 +21,7 @@ def test_every_subject_has_a_fact_of_each_relation_and_no_new_subject_is_known()
 
 def test_objects_are_what_is_asked_for_and_they_are_the_facts():
     world = facts(0)
-    batch = next(Source(world.new, "new").batches(6, seed=1, start=0))
+    batch = next(source(world.new, "new").batches(6, seed=1, start=0))
     assert ((batch.targets != IGNORED).sum(1) == A_ROW).all()
     told = {tuple(one[:2]): one[2] for one in world.new.tolist()}
     for row, place in (batch.targets != IGNORED).nonzero().tolist():

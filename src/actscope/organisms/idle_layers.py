@@ -12,7 +12,6 @@ transformer of many blocks learns to give the response. The circumstance is plan
 The first block always works: of one change no span can be said. Letters: b and n sequences, t tokens, l blocks, d width.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +27,7 @@ from actscope.core.progress import Progress, quiet
 from actscope.core.site import Site
 from actscope.organisms._block import Block
 from actscope.subjects.module import ModuleSubject, wrap
+from actscope.training.drawn import APART, Drawn
 from actscope.training.fit import fit
 from actscope.training.plan import Plan
 
@@ -145,7 +145,9 @@ def idle_layers(
     world = World(_table(layers, each, seed), symbols, length)
     model = Reverser(world, width=width, heads=heads, growth=growth, rest=rest, seed=seed)
     plan = Plan(rows=rows, batch=batch, warmup=0.1, decay=0.3, seed=seed)
-    fit(model, _Source(world, seed), plan, out=out, progress=progress)
+    told = {"idle": world.idle.tolist(), "symbols": world.symbols, "length": world.length, "seed": seed}
+    source = Drawn(lambda size, number: world.sequences(size, seed=number), told, first=APART)
+    fit(model, source, plan, out=out, progress=progress)
     model.requires_grad_(False)
     sites: dict[str | Site, str] = {"embed": "symbol"}
     for layer in range(layers):
@@ -153,27 +155,6 @@ def idle_layers(
     sites["final_norm"] = "norm"
     example, context = torch.full((1, 2), symbols), 2 * length + 1
     return Trained(wrap(model, sites=sites, name=f"idle-layers-{seed}", example=example, context=context), world)
-
-
-@dataclass(frozen=True)
-class _Source:
-    """Batches of sequences without end; none comes twice but by chance."""
-
-    world: World
-    seed: int
-
-    @property
-    def identity(self) -> object:
-        return {"idle": self.world.idle.tolist(), "symbols": self.world.symbols, "length": self.world.length, "seed": self.seed}
-
-    def batches(self, size: int, *, seed: int, start: int = 0) -> Iterator[Int[Tensor, "b t"]]:
-        number = start
-        while True:
-            yield self.world.sequences(size, seed=_TRAINED + 1_000_003 * seed + number)
-            number += 1
-
-
-_TRAINED = 1 << 40  # seeds from here on are those of training
 
 
 def _table(layers: int, each: int, seed: int) -> Bool[Tensor, "2 l"]:

@@ -10,8 +10,6 @@ It is trained on frames alone, never on flow.
 Letters: n and b films, s side, p patches of a frame, t of both, c colours, h channels.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +22,7 @@ from actscope.core.dictionary import TrainableModule
 from actscope.core.errors import UsageError
 from actscope.core.progress import Progress, quiet
 from actscope.subjects.module import ModuleSubject, wrap
+from actscope.training.drawn import APART, Drawn
 from actscope.training.fit import fit
 from actscope.training.plan import Plan
 
@@ -149,30 +148,14 @@ def moving_sprites(
     model = Predictor(channels=channels, layers=layers, seed=seed)
     if seen:
         plan = Plan(rows=seen, batch=batch, warmup=0.05, decay=0.4, seed=seed)
-        fit(model, _Source(seed), plan, out=out, progress=progress)
+        fit(model, Drawn(_batch, {"moving sprites": seed}, first=APART), plan, out=out, progress=progress)
     model.requires_grad_(False)
     example = torch.zeros(1, 2 * SIDE * SIDE, dtype=torch.long)
     return wrap(model, sites={}, name=f"moving-sprites-{seed}", example=example)
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Batches of films without end; no film comes twice. How much is shown of the second frame differs from film to film."""
-
-    seed: int
-
-    @property
-    def identity(self) -> object:
-        return {"moving sprites": self.seed}
-
-    def batches(self, size: int, *, seed: int, start: int = 0) -> Iterator[Batch]:
-        number = start
-        while True:
-            key = _TRAINED + 1_000_003 * self.seed + number
-            some, draw = films(size, seed=key), torch.Generator().manual_seed(key)
-            visible = shown(some.second, SHOWN * torch.rand(size, generator=draw), draw)
-            yield Batch(ids_of(some.first, visible), some.second.flatten(1))
-            number += 1
-
-
-_TRAINED = 1 << 40  # seeds from here on are those of training
+def _batch(size: int, seed: int) -> Batch:
+    """How much is shown of the second frame differs from film to film."""
+    some, draw = films(size, seed=seed), torch.Generator().manual_seed(seed)
+    visible = shown(some.second, SHOWN * torch.rand(size, generator=draw), draw)
+    return Batch(ids_of(some.first, visible), some.second.flatten(1))

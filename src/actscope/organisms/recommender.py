@@ -8,7 +8,6 @@ the next item is scored by its product with the items' own embeddings. It sees i
 Letters: b users in a batch, u users, t items of a sequence, v items, g genres, d width.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +24,7 @@ from actscope.core.site import Site
 from actscope.corpora.texts import Texts, texts
 from actscope.organisms._block import Block
 from actscope.subjects.module import ModuleSubject, wrap
+from actscope.training.drawn import APART, Drawn
 from actscope.training.fit import fit
 from actscope.training.plan import Plan
 
@@ -132,33 +132,14 @@ def recommender(
     world = _world(seed, items, genres)
     model = Recommender(items=items, width=width, layers=layers, heads=heads, seed=seed)
     plan = Plan(rows=users, batch=batch, warmup=0.05, decay=0.3, seed=seed)
-    fit(model, _Source(world, seed), plan, out=out, progress=progress)
+    told = {"items": len(world.genres), "genres": world.genres.shape[1], "seed": seed}
+    source = Drawn(lambda size, number: world.users(size, seed=number).items, told, first=APART)
+    fit(model, source, plan, out=out, progress=progress)
     model.requires_grad_(False)
     example = torch.zeros(1, 2, dtype=torch.long)
     sites: dict[str | Site, str] = {"embed": "item", VECTOR: "norm"}
     sites |= {f"layers.{layer}.resid_post": f"blocks.{layer}" for layer in range(layers)}
     return Trained(wrap(model, sites=sites, name=f"recommender-{seed}", example=example, context=LENGTH), world)
-
-
-@dataclass(frozen=True)
-class _Source:
-    """Batches of users without end; no user comes twice."""
-
-    world: World
-    seed: int
-
-    @property
-    def identity(self) -> object:
-        return {"items": len(self.world.genres), "genres": self.world.genres.shape[1], "seed": self.seed}
-
-    def batches(self, size: int, *, seed: int, start: int = 0) -> Iterator[Int[Tensor, "b t"]]:
-        number = start
-        while True:
-            yield self.world.users(size, seed=_TRAINED + 1_000_003 * seed + number).items
-            number += 1
-
-
-_TRAINED = 1 << 40  # seeds from here on are those of training
 
 
 def _world(seed: int, items: int, genres: int) -> World:

@@ -28,7 +28,7 @@ from actscope.core.progress import Progress, quiet
 from actscope.core.reproduction import Reproduction
 from actscope.core.site import Site
 from actscope.reproductions._parts.agreeing import agreeing, by_eigenvalues, times_faster
-from actscope.reproductions._parts.memorised import Facts, Source, answers, asked, base, error, facts
+from actscope.reproductions._parts.memorised import Facts, answers, asked, base, error, facts, source
 from actscope.reproductions._parts.seeds import beyond, gathered, means
 from actscope.scores._parts.logdet import mean_log_eigenvalue, mean_log_eigenvalue_estimated
 from actscope.subjects.hf import HFSubject
@@ -133,7 +133,7 @@ def _trained(
         spread.append(_eigenscore(now, world.new, seed))
 
     change = sensitive_dropout(
-        subject, Source(world.new, "new"), asked(_tracked(world)), intervals=intervals, steps=steps, lr=rate, seed=seed,
+        subject, source(world.new, "new"), asked(_tracked(world)), intervals=intervals, steps=steps, lr=rate, seed=seed,
         watch=watch, **REGIMES[regime],
     )  # fmt: skip
     return {

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from actscope.core.inputs import SPECIAL, TEXT, Inputs
 from actscope.organisms._model import LanguageModel
-from actscope.reproductions._parts.pool import Pool
+from actscope.reproductions._parts.sampled import sampled
 from actscope.scores._parts.passages import Passage, Passages
 from actscope.subjects.hf import HFSubject
 from actscope.training.fit import fit
@@ -72,6 +72,6 @@ def trained(
     model = LanguageModel(
         vocabulary=VOCABULARY, width=width, layers=layers, heads=heads, context=CONTEXT, seed=seed, narrow=False, kept=keep
     )
-    source = Pool(sequences(POOL, chain(seed), seed=seed), {"backcopy": seed})
+    source = sampled(sequences(POOL, chain(seed), seed=seed), {"backcopy": seed})
     fit(model, source, Plan(rows=batch * steps, batch=batch, lr=rate, warmup=0.02, decay=0.0, seed=seed))
     return HFSubject(model.model.requires_grad_(False), None, f"backcopy {seed}")

@@ -4,8 +4,6 @@ Half of the subjects are known to a base model; the facts of the other half are 
 Letters: n facts, b rows, t tokens, k answers.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -17,6 +15,7 @@ from actscope.core.inputs import Inputs
 from actscope.core.site import Site
 from actscope.organisms._model import LanguageModel
 from actscope.subjects.hf import HFSubject
+from actscope.training.drawn import Drawn
 from actscope.training.fit import fit
 from actscope.training.plan import Plan
 
@@ -44,24 +43,18 @@ def facts(seed: int) -> Facts:
     return Facts(known, new)
 
 
-@dataclass(frozen=True)
-class Source:
-    """Rows of facts drawn at random, for the training loop."""
+def source(these: Int[Tensor, "n 3"], identity: str) -> Drawn[Texts]:
+    """Rows of facts drawn at random, for the training loop; what is asked for is the objects."""
+    counts = torch.tensor([IGNORED] + [IGNORED, 1, IGNORED] * A_ROW)
 
-    facts: Int[Tensor, "n 3"]
-    identity: str
+    def rows(size: int, seed: int) -> Texts:
+        draw = torch.Generator().manual_seed(seed)
+        chosen = these[torch.randint(len(these), (size, A_ROW), generator=draw)].flatten(1)
+        ids = torch.cat([torch.zeros(size, 1, dtype=torch.long), chosen], 1)
+        targets = torch.cat([chosen, torch.full((size, 1), IGNORED)], 1)
+        return Texts(ids, torch.where(counts == 1, targets, IGNORED))
 
-    def batches(self, size: int, *, seed: int, start: int) -> Iterator[Texts]:
-        """Texts without end, from batch number `start` on; what is asked for is the objects."""
-        asked = torch.tensor([IGNORED] + [IGNORED, 1, IGNORED] * A_ROW)
-        number = start
-        while True:
-            draw = torch.Generator().manual_seed(1_000_003 * seed + number)
-            chosen = self.facts[torch.randint(len(self.facts), (size, A_ROW), generator=draw)].flatten(1)
-            ids = torch.cat([torch.zeros(size, 1, dtype=torch.long), chosen], 1)
-            targets = torch.cat([chosen, torch.full((size, 1), IGNORED)], 1)
-            yield Texts(ids, torch.where(asked == 1, targets, IGNORED))
-            number += 1
+    return Drawn(rows, identity)
 
 
 def base(known: Int[Tensor, "n 3"], *, width: int, layers: int, steps: int, seed: int) -> HFSubject:
@@ -69,7 +62,7 @@ def base(known: Int[Tensor, "n 3"], *, width: int, layers: int, steps: int, seed
     model = LanguageModel(vocabulary=VOCABULARY, width=width, layers=layers, heads=2, context=CONTEXT, seed=seed).model
     tuning = Tuning(HFSubject(model, None, f"facts {seed}"), {"facts": seed})
     plan = Plan(rows=32 * steps, batch=32, lr=3e-3, warmup=0.05, decay=0.2, seed=seed)
-    fit(tuning, Source(known, "known"), plan)
+    fit(tuning, source(known, "known"), plan)
     tuning.model.requires_grad_(False)
     return tuning.tuned
 

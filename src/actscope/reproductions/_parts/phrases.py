@@ -18,7 +18,7 @@ from torch import Tensor
 from actscope.core.inputs import SPECIAL, TEXT, Inputs
 from actscope.core.labels import Labels
 from actscope.organisms._model import LanguageModel
-from actscope.reproductions._parts.pool import Pool
+from actscope.reproductions._parts.sampled import sampled
 from actscope.scores._parts.passages import Passage, Passages
 from actscope.subjects.hf import HFSubject
 from actscope.training.fit import fit
@@ -74,7 +74,7 @@ def trained(*, width: int, layers: int, heads: int, steps: int, seed: int) -> HF
     if steps:
         plan = Plan(rows=32 * steps, batch=32, lr=3e-3, warmup=0.05, decay=0.3, seed=seed)
         pool = min(POOL, plan.batch * steps)
-        fit(model, Pool(sentences(pool, seed=seed)[0], {"phrases": [seed, pool]}), plan)
+        fit(model, sampled(sentences(pool, seed=seed)[0], {"phrases": [seed, pool]}), plan)
     return HFSubject(model.model.requires_grad_(False), None, f"phrases {seed}")
 
 

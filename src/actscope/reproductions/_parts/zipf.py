@@ -6,7 +6,6 @@
 Letters: b and n documents, t tokens, v vocabulary, d width, z topics.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +19,7 @@ from actscope.core.site import Site
 from actscope.corpora.texts import Texts, texts
 from actscope.organisms._block import Block
 from actscope.subjects.module import ModuleSubject, wrap
+from actscope.training.drawn import Drawn
 from actscope.training.fit import fit
 from actscope.training.plan import Plan
 
@@ -51,13 +51,6 @@ class Language:
         """Documents that no seed of training draws: "<17><3>"."""
         rows = self.documents(count, seed=_JUDGED + seed).tolist()
         return texts(("".join(f"<{token}>" for token in row) for row in rows), name=f"documents {seed}")
-
-    def batches(self, size: int, *, seed: int, start: int) -> Iterator[Int[Tensor, "b t"]]:
-        """Documents without end, from batch number `start` on."""
-        number = start
-        while True:
-            yield self.documents(size, seed=1_000_003 * seed + number)
-            number += 1
 
 
 def language(vocabulary: int, *, skew: float, topics: int, sharpness: float, topical: float, seed: int) -> Language:
@@ -118,7 +111,8 @@ def checkpoints(
     marks = frozenset({0, steps, *(round((4 / 3) ** power) for power in range(60) if (4 / 3) ** power < steps)})
     vocabulary = spoken.begins.shape[1]
     model = Speaker(vocabulary=vocabulary, width=width, layers=layers, heads=heads, seed=seed, marks=marks)
-    fit(model, spoken, Plan(rows=steps * batch, batch=batch, lr=lr, warmup=0.02, decay=0.0, seed=seed))
+    source = Drawn(lambda size, number: spoken.documents(size, seed=number), {"speaker": seed})
+    fit(model, source, Plan(rows=steps * batch, batch=batch, lr=lr, warmup=0.02, decay=0.0, seed=seed))
     model.requires_grad_(False)
     sites: dict[str | Site, str] = {
         "final_norm": "norm",

@@ -12,6 +12,7 @@ for Large Language Model Training" (arXiv:2410.15460).
     3. At every checkpoint, with nothing dropped: the share of new facts answered wrongly, and the EigenScore of drawn answers.
        Variance is that of the later half of the checkpoints about their own line, so that learning is no variance.
 
+The paper freezes early layers while it trains; here all are trained.
 Letters: k answers, d width, c checkpoints.
 """
 

@@ -72,6 +72,10 @@ def test_explanations_are_judged_on_the_documents_kept_aside(places, capsys, tmp
     assert "detection" in capsys.readouterr().out
     with pytest.warns(UserWarning, match="None of the .* could be judged by fuzzing"):
         assert main(judged(places, "--measure", "fuzzing", "--contexts", "100000")) == 0
+    capsys.readouterr()
+    with pytest.warns(UserWarning, match="could be judged by detection"):  # what it said of other text does not stand in
+        assert main(judged(places, "--measure", "detection", "--contexts", "100000", "--json")) == 0
+    assert json.loads(capsys.readouterr().out)["scores"] == []
 
 
 def test_labels_come_from_the_text_that_was_captured(places, capsys, tmp_path: Path):

@@ -113,17 +113,14 @@ def _called(scorer: Any, name: str, explanations: list[Explanation], given: Mapp
 
 
 def _with(explanations: list[Explanation], name: str, found: Any) -> list[Explanation]:
-    """The explanations with a measure's scores in place of what it said before."""
+    """The explanations with a measure's scores in place of what it said before, of other text: none where it says nothing."""
     if isinstance(found, Score):
         return explanations
     if not isinstance(found, Mapping):
         found = {one.latent: one.score(name) for one in found}
-    return [
-        replace(one, scores=(*(old for old in one.scores if old.name != name), found[one.latent]))
-        if one.latent in found
-        else one
-        for one in explanations
-    ]
+    kept = [tuple(old for old in one.scores if old.name != name) for one in explanations]
+    new = [(found[one.latent],) if one.latent in found else () for one in explanations]
+    return [replace(one, scores=old + more) for one, old, more in zip(explanations, kept, new, strict=True)]
 
 
 def _found(one: Explanation, name: str) -> Score | None:
@@ -173,9 +170,11 @@ def _print(explanations: Sequence[Explanation], names: Sequence[str], whole: Seq
         if len(explanations) > _SHOWN:
             _common.console().print(f"{len(explanations) - _SHOWN} more latents are not shown; --json lists all.", style="dim")
     if whole:
+        _common.console().print()
         _common.console().print(_scored.table(whole))
         _common.console().print(
-            "Each measure's mean over latents, its interval over latents drawn again; control: the mean of its own control.",
+            "Each measure's mean over latents, its interval over latents drawn again; control: the mean of its own control. -: too few "
+            "contexts here.",
             style="dim",
         )
     if out is not None:

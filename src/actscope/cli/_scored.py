@@ -133,7 +133,7 @@ def table(scores: Sequence[Score]) -> Table:
     shown = Table("measure", "value", "95% interval", "control", "unit", "n", box=None, pad_edge=False)
     for one in scores:
         spread = "" if one.interval is None else f"{one.interval[0]:.4f} to {one.interval[1]:.4f}"
-        control = "" if one.control is None else f"{one.control:g}"
+        control = "" if one.control is None else f"{one.control:.4f}"
         shown.add_row(one.name, f"{one.value:.4f}", spread, control, one.unit, f"{one.n:,}")
         for name in ("clean", "spliced", "mean", "zero", "recovered_zero"):
             if one.name == "cross_entropy" and name in one.parts:

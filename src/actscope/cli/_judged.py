@@ -173,8 +173,8 @@ def _print(explanations: Sequence[Explanation], names: Sequence[str], whole: Seq
         _common.console().print()
         _common.console().print(_scored.table(whole))
         _common.console().print(
-            "Each measure's mean over latents, its interval over latents drawn again; control: the mean of its own control. -: too few "
-            "contexts here.",
+            "Each measure's mean over latents, its interval over latents drawn again; control: the mean of its own control. "
+            "-: too few contexts here.",
             style="dim",
         )
     if out is not None:

@@ -1,4 +1,4 @@
-# demo test test-full check bench docs: every verb sets up .venv first, once per change of the four files it is made of.
+# demo test test-full check bench docs: every verb sets up .venv first, once per change of the files it is made of.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/ready
@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test test-full peers check format bench bench-recovery bench-scores bench-train bench-sweep bench-generator bench-plan bench-dry-run bench-generate bench-peers bench-capture bench-cache bench-explainers bench-eigenscore docs picture system clean
 
-$(READY): pyproject.toml constraints.txt hatch_build.py src/actscope/ops/kernels.cpp
+$(READY): pyproject.toml constraints.txt hatch_build.py $(wildcard src/actscope/ops/kernels/*)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; give it with PYTHON=...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'

@@ -1,4 +1,4 @@
-"""Builds src/actscope/ops/kernels.cpp where there is a C++ compiler; without one the package installs too, and is slower.
+"""Builds src/actscope/ops/kernels/ where there is a C++ compiler; without one the package installs too, and is slower.
 
 `pip install` runs this by itself. `python hatch_build.py` builds in place.
 """
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 try:
@@ -25,8 +26,8 @@ FLAGS = ["-std=c++17", "-O3", "-fopenmp", "-fno-math-errno", "-fno-trapping-math
 
 def build() -> Path | None:
     """The library, built unless it is there; None, with the reason on stderr, when it cannot be."""
-    source = OPS / "kernels.cpp"
-    library = OPS / f"_kernels.{hashlib.sha256(source.read_bytes()).hexdigest()[:16]}.so"
+    files = sorted((OPS / "kernels").iterdir())
+    library = OPS / f"_kernels.{hashlib.sha256(b''.join(one.read_bytes() for one in files)).hexdigest()[:16]}.so"
     if library.exists():
         return library
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
@@ -34,22 +35,26 @@ def build() -> Path | None:
         return _without("no C++ compiler was found")
     sets = X86 if platform.machine() in ("x86_64", "AMD64") else {"native": []}
     with tempfile.TemporaryDirectory() as folder:
-        objects = {name: str(Path(folder, f"{name}.o")) for name in sets}
-        made = Path(folder, "kernels.so")
-        commands = [
-            [compiler, *FLAGS, f"-DISA={name}", *flags, "-c", str(source), "-o", objects[name]] for name, flags in sets.items()
-        ]
-        commands.append([compiler, "-shared", "-fopenmp", "-o", str(made), *objects.values()])
-        for command in commands:
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                return _without(f"{' '.join(command)} failed:\n{done.stderr}")
+        made, commands, objects = Path(folder, "kernels.so"), [], []
+        for name, flags in sets.items():
+            for source in (one for one in files if one.suffix == ".cpp"):
+                objects.append(str(Path(folder, f"{name}_{source.stem}.o")))
+                commands.append([compiler, *FLAGS, f"-DISA={name}", *flags, "-c", str(source), "-o", objects[-1]])
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            done = list(pool.map(_run, commands))
+        done.append(_run([compiler, "-shared", "-fopenmp", "-o", str(made), *objects]))
+        if failed := [one for one in done if one.returncode]:
+            return _without(f"{' '.join(failed[0].args)} failed:\n{failed[0].stderr}")
         for old in OPS.glob("_kernels.*.so"):
             old.unlink()
         part = library.with_suffix(".part")
         shutil.copyfile(made, part)
         part.replace(library)
     return library
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True)
 
 
 def _without(why: str) -> None:

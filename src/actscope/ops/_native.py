@@ -1,4 +1,4 @@
-"""The compiled kernels, when they are there: kernels.cpp, built at installation by hatch_build.py.
+"""The compiled kernels, when they are there: kernels/, built at installation by hatch_build.py.
 
 ACTSCOPE_KERNELS=off leaves them out; v2, v3 or v4 asks for an instruction set in place of the machine's best.
 """
@@ -16,12 +16,15 @@ import torch
 from torch import Tensor
 
 _TYPES = {"p": ctypes.c_void_p, "l": ctypes.c_int64, "f": ctypes.c_float, "d": ctypes.c_double, "i": ctypes.c_int}
-_SIGNATURES = {  # of kernels.cpp, in its order; p: an array
+_SIGNATURES = {  # of kernels/; p: an array
     "topk_float32": "pllllippi",
     "topk_bfloat16": "pllllippi",
     "lengths": "pllpppi",
     "screen_float32": "ppppppllllppi",
     "screen_bfloat16": "ppppppllllppi",
+    "quantise": "pllpppi",
+    "sieve": "ppppppllllllpppi",
+    "rescore": "pppppppppplllllpppi",
     "rebuild": "ppppplllfpppi",
     "group": "ppllpp",
     "gather": "ppppplllfppi",
@@ -50,6 +53,18 @@ def wanted(*tensors: Tensor | None) -> bool:
 def multiplies_bfloat16() -> bool:
     """Whether the processor has instructions that multiply bfloat16 and sum in float32."""
     return not _flags().isdisjoint({"avx512_bf16", "amx_bf16"})
+
+
+@functools.cache
+def multiplies_int8() -> bool:
+    """Whether the processor has instructions that multiply int8 and sum in int32, and torch the product that uses them."""
+    if _flags().isdisjoint({"avx512_vnni", "avx_vnni", "amx_int8"}) or not hasattr(torch, "_int_mm"):
+        return False
+    left, right = torch.tensor([[127, -127, 3]], dtype=torch.int8), torch.tensor([[127], [-127], [-5]], dtype=torch.int8)
+    try:
+        return torch._int_mm(left, right).tolist() == [[2 * 127 * 127 - 15]]  # pyright: ignore[reportPrivateImportUsage]
+    except RuntimeError:  # a build of torch without it
+        return False
 
 
 @functools.cache
@@ -111,8 +126,8 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     if os.environ.get("ACTSCOPE_KERNELS") == "off":
         return None, "ACTSCOPE_KERNELS=off."
     folder = Path(__file__).parent
-    source = folder / "kernels.cpp"
-    path = folder / f"_kernels.{hashlib.sha256(source.read_bytes()).hexdigest()[:16]}.so"
+    sources = b"".join(one.read_bytes() for one in sorted((folder / "kernels").iterdir()))
+    path = folder / f"_kernels.{hashlib.sha256(sources).hexdigest()[:16]}.so"
     if not path.exists():
         return None, "they were not built; install a C++ compiler and install actscope again."
     try:

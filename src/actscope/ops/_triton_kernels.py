@@ -1,4 +1,4 @@
-"""What kernels.cpp computes, in Triton, for arrays on a GPU. Imported by _triton.py alone, which says what each is given.
+"""What kernels/ computes, in Triton, for arrays on a GPU. Imported by _triton.py alone, which says what each is given.
 
 One program makes a row, or a latent, from start to end and adds up in float32, in an order that does not change: the same call
 gives the same bits. A tile is a few rows of the dense side by WIDE columns; what is gathered is read once.

@@ -2,7 +2,7 @@
 
     1. Approximate all by one product: in bfloat16 where the processor multiplies that, else in float32.
     2. Bound each approximation's error by the lengths of what rounding took from the row and from the latent (the formula,
-       for any order of summation, stands in kernels.cpp above Screen).
+       for any order of summation, stands in kernels/screen.cpp).
     3. Latents whose bound reaches the k-th largest are computed again, in float64, and rounded once; the k largest of them are
        the answer. Ties go to the lower latent.
 A row's answer is therefore a function of that row alone, of no batch, thread or instruction set. The product in float32 differs

@@ -1,7 +1,8 @@
 """A training step of a TopK wiring written by hand: the mathematics of `Wiring.objective` and Adam, in a tenth of the memory.
 
     1. Encode a tile of rows at a time and keep the k largest; the product may run in bfloat16, from a copy of the encoder
-       that Adam refreshes; its sums, the parameters and everything below stay in float32.        (ops/encode_topk, topk)
+       that Adam refreshes, and be screened in int8; its sums, the parameters and everything below stay in float32.
+                                                                                    (ops/encode_topk, coarse_topk, topk)
     2. Decode, compare, and say how the error changes with each code: one visit to each active atom.       (ops/rebuild)
     3. Gradients of encoder, atoms and biases from the active entries alone; those of dead latents from AuxK on top, by
        autograd over the dead rows alone.                                            (ops/sparse_grad, _parts/revival)
@@ -26,7 +27,7 @@ from actscope.dictionaries._parts import unit_norm
 from actscope.dictionaries._parts.select_topk import Select
 from actscope.dictionaries._parts.selection import Selection
 from actscope.dictionaries._parts.wiring import Wiring
-from actscope.ops import _native, _triton, adam, encode_topk, rebuild, sparse_grad
+from actscope.ops import _native, _triton, adam, coarse_topk, encode_topk, rebuild, sparse_grad
 from actscope.ops.adam import Slot
 
 DEVICES = ("cpu", "cuda")
@@ -51,6 +52,8 @@ class FusedTopK:
         self.taken = torch.zeros(())
         encoder = self.parameters["encoder"]
         self.shadow = encoder.to(torch.bfloat16) if matmul == "bfloat16" else None
+        shadow = self.shadow
+        self.coarse = coarse_topk.Coarse.of(shadow) if shadow is not None and coarse_topk.pays(shadow, k) else None
         self.rows: dict[str, Tensor] = {}  # arrays of one batch, made once for the largest
 
     @torch.no_grad()
@@ -94,6 +97,11 @@ class FusedTopK:
             value.copy_(state[name])
         if self.shadow is not None:
             self.shadow.copy_(self.parameters["encoder"])
+        self._screen()
+
+    def _screen(self) -> None:
+        if self.coarse is not None and self.shadow is not None:
+            self.coarse.take(self.shadow)
 
     def _targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(what is read, what is to be written), scaled."""
@@ -109,9 +117,13 @@ class FusedTopK:
         n = len(centred)
         index = self._array("index", (n, self.k), torch.long)
         value = self._array("value", (n, self.k))
-        weight = self.parameters["encoder"] if self.shadow is None else self.shadow
-        tile = self._array("tile", (encode_topk.cells(n, len(weight), weight.dtype),), weight.dtype)
-        encode_topk.into(centred, weight, self.parameters["bias"], index, value, tile)
+        weight, bias = self.parameters["encoder"] if self.shadow is None else self.shadow, self.parameters["bias"]
+        if self.coarse is not None:
+            tile = self._array("tile", (coarse_topk.cells(n, len(weight)),), torch.int32)
+            coarse_topk.into(centred, weight, self.coarse, bias, index, value, tile)
+        else:
+            tile = self._array("tile", (encode_topk.cells(n, len(weight), weight.dtype),), weight.dtype)
+            encode_topk.into(centred, weight, bias, index, value, tile)
         return index, value
 
     def _gradients(
@@ -155,6 +167,7 @@ class FusedTopK:
             shadow = self.shadow if name == "encoder" else None
             slot = Slot(parameter, self.grads[name], self.first[name], self.second[name], shadow, name == "decoder")
             adam.fast(slot, divisor=divisor, rate=lr, steps=float(self.taken))
+        self._screen()
 
     def _array(self, name: str, shape: tuple[int, ...] | torch.Size, dtype: torch.dtype | None = None) -> Tensor:
         """An array of the batch, kept from step to step."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from tests.subjects._families import made
+from tests.subjects.conftest import make_model
 from torch import Tensor
 
 from actscope.core.change import Change, Delta
@@ -69,6 +71,39 @@ def test_attention_is_switched_only_for_sites_inside_it_and_back(model):
     HFSubject(model).run(ids(), read="layers.1.q_rot", write=[watch])
     assert [name for name, _ in notes] == [before, "actscope"]
     assert model.config._attn_implementation == before
+
+
+@pytest.mark.parametrize("family", ["parallel", "sequential", "gptj"])
+@pytest.mark.parametrize(
+    ("sites", "spared"),
+    [
+        (["mlp_out"], True), (["mlp_in", "mlp_post", "resid_pre"], True), (["attn_in", "mlp_pre"], True),
+        (["mlp_out", "attn_out"], False), (["resid_post"], False),
+    ],
+)  # fmt: skip
+def test_attention_beside_the_last_site_is_left_out(family, sites, spared):
+    """In parallel blocks what the MLP gives does not follow from the attention of the same block."""
+    net = made(family) if family == "gptj" else make_model(family == "parallel")
+    subject, ran = HFSubject(net), []
+    for path, layer in subject.anatomy.attention.items():
+        net.get_submodule(path).register_forward_hook(lambda _m, _a, out, layer=layer: ran.append((layer, out[0])))
+    wanted = [Site(kind, layer) for layer in (0, 1) for kind in sites if Site(kind, layer) in subject.sites]
+    whole = subject.run(ids(), read=[*wanted, Site("logits")]).acts
+    ran.clear()
+    acts = subject.run(ids(), read=wanted).acts
+    assert all(torch.equal(acts[site], whole[site]) for site in wanted)
+    assert [layer for layer, out in ran if out.any()] == ([0] if spared and family != "sequential" else [0, 1])
+    first, last = wanted[0], wanted[-1]
+    written = subject.run(ids(), read=last, write=[Zero(first)]).acts[last]
+    logits = subject.run(ids(), read=[last, Site("logits")], write=[Zero(first)]).acts[last]
+    assert torch.equal(written, logits)
+
+
+def test_attention_of_the_last_block_runs_for_a_module_inside_it(model):
+    name = "module:gpt_neox.layers.1.attention:out"
+    acts = HFSubject(model).run(ids(), read=[name, "layers.1.mlp_out"]).acts
+    assert acts[Site(name)].any()
+    assert torch.equal(acts[Site(name)], HFSubject(model).run(ids(), read="layers.1.attn_out").acts[Site("attn_out", 1)])
 
 
 def test_any_module_can_be_read_and_written(model):

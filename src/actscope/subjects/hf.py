@@ -27,7 +27,7 @@ from actscope.subjects._layout import Layout, layout
 from actscope.subjects._rendering import render as rendered
 from actscope.subjects._text import Text
 from actscope.subjects._unknown import found, prove
-from actscope.subjects.anatomy._anatomy import fitted
+from actscope.subjects.anatomy._anatomy import BESIDE_ATTENTION, fitted
 
 __all__ = ["HFSubject"]
 
@@ -159,7 +159,8 @@ class HFSubject(HookedSubject):
         last = decoding and self.taps[LOGITS].place not in plan
         inside = any(side not in ("in", "out") for _, side in plan) or self._open
         quick = decoding and not plan and not grad and not self._remakes and not inside
-        with torch.inference_mode() if quick else self._opened(this, past, plan) if inside else contextlib.nullcontext():
+        spared = self._spared(plan) if this.stops else contextlib.nullcontext()
+        with torch.inference_mode() if quick else self._opened(this, past, plan) if inside else spared:
             output = self._forward(this, lambda: self._call(this, inputs, tokens, laid, past, whole=whole, last=last))
         logits = output.logits if logits_asked and LOGITS in self.taps else None
         after = None if past is None else KeyValueCache(past, laid.mask, laid.document, step)
@@ -237,6 +238,22 @@ class HFSubject(HookedSubject):
     def _opened(self, this: Pass, past: Any, plan: Planned) -> Iterator[None]:
         """Inside, what is computed inside modules runs in the open."""
         with self._attention(this, past, plan), experts_in_the_open(this, plan, self.modules):
+            yield
+
+    @contextlib.contextmanager
+    def _spared(self, plan: Planned) -> Iterator[None]:
+        """Inside, the last block of a pass that stops there leaves out attention that no site of the plan follows from."""
+        sites = [step.site for steps in plan.values() for step in steps]
+        layers = [site.layer for site in sites if site.layer is not None]
+        if not self.anatomy.parallel or len(layers) < sum(site.kind != "embed" for site in sites):
+            yield
+            return
+        last = max(layers, default=-1)
+        needed = any(site.layer == last and site.kind not in BESIDE_ATTENTION for site in sites)
+        paths = [] if needed else [path for path, layer in self.anatomy.attention.items() if layer == last]
+        with contextlib.ExitStack() as stack:
+            for path in paths:
+                stack.enter_context(standing_in(self.modules[path], "forward", _nothing))
             yield
 
     @contextlib.contextmanager
@@ -318,6 +335,12 @@ class HFSubject(HookedSubject):
             raise BadInput(f"cache={type(cache).__name__}; expected True for a new cache, or the one an earlier run gave.")
         if cache and "past_key_values" not in self.anatomy.told:
             raise BadInput(f"{self.name} keeps no keys and values to run on from; run it on whole inputs, without cache=.")
+
+
+def _nothing(*args: Tensor, **kwargs: Any) -> tuple[Tensor, None]:
+    """What an attention module gives, where nothing that is looked at follows from it."""
+    given = args[0] if args else kwargs["hidden_states"]
+    return given.new_zeros(()).expand_as(given), None
 
 
 @contextlib.contextmanager

@@ -45,6 +45,7 @@ class Anatomy:
     config names it. method: the attention modules' own method that `attend` stands in for, in families that do not ask
     transformers for the function.
     latent: the cache holds what keys and values are made from, so that these are made anew at every step.
+    parallel: a block's MLP reads the stream as it comes in, so that what its attention gives reaches none of BESIDE_ATTENTION.
 
     classes: names of the transformers classes that this describes, that of the usual head first; none for the family's causal
     language model and the model below its head. causal: a token sees none after it. told: what the model's forward is told
@@ -61,6 +62,7 @@ class Anatomy:
     windows: int | Mapping[str, int | None] | None = None
     method: str = ""
     latent: bool = False
+    parallel: bool = False
     classes: tuple[str, ...] = ()
     causal: bool = True
     told: tuple[str, ...] = ("attention_mask", "position_ids", "past_key_values", "use_cache")
@@ -74,6 +76,20 @@ class Anatomy:
         return replace(self, taps=taps, missing={**self.missing, **missing})
 
 
+BESIDE_ATTENTION = frozenset(
+    (
+        "resid_pre",
+        "attn_norm_scale",
+        "attn_in",
+        "mlp_norm_scale",
+        "mlp_in",
+        "mlp_pre",
+        "mlp_up",
+        "mlp_post",
+        "mlp_out",
+        "mlp_add",
+    )
+)  # kinds of site in a block that its attention has no part in, where it is parallel
 ONE_STACK = "it has one stack, so nothing is read across from another"
 NO_MIXER = "attention, not a state space, joins its tokens"
 ABSENT: Mapping[str, str] = {kind: ONE_STACK for kind in LAYER_KINDS if "cross" in kind} | dict.fromkeys(

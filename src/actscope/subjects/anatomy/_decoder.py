@@ -163,7 +163,7 @@ def decoder(
     missing = _missing(names, rotary, parallel)
     beside = {} if experts is None else _missing_beside(experts, sizes.layers)
     missing = {kind: why for kind, why in (missing | beside).items() if why is not None}
-    return Anatomy(taps, missing, attention, context=sizes.context, **given)
+    return Anatomy(taps, missing, attention, context=sizes.context, parallel=parallel, **given)
 
 
 def _layer(

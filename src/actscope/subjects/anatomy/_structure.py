@@ -62,10 +62,11 @@ def structured(model: Any) -> Anatomy:
         count, trace.calls[f"{prefix}.0"].given.shape[-1], query.shape[1], key.shape[1], query.shape[3], first.inner,
         model.config.vocab_size, getattr(model.config, "max_position_embeddings", None) or sys.maxsize,
     )  # fmt: skip
-    return decoder(
+    made = decoder(
         sizes, names, norm, rotary=any(one.rotary for one in found), parallel=first.parallel,
         head=(head, ("b", "t", sizes.vocabulary)), windows=_windows(model.config),
     )  # fmt: skip
+    return replace(made, parallel=False)  # what its attention modules give beside their output is not known: none is left out
 
 
 def _windows(config: Any) -> Any:

@@ -29,7 +29,9 @@ def gpt_neox(config: Any) -> Anatomy:
     if config.use_parallel_residual:
         missing["resid_mid"] = PARALLEL
     attention = {f"{base}.layers.{layer}.attention": layer for layer in range(config.num_hidden_layers)}
-    return Anatomy(taps, missing, attention, attend, config.max_position_embeddings)
+    return Anatomy(
+        taps, missing, attention, attend, config.max_position_embeddings, parallel=bool(config.use_parallel_residual)
+    )
 
 
 def _layer(config: Any, path: str) -> dict[str, Tap]:

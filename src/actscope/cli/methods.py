@@ -23,6 +23,7 @@ def methods(room: str | None = None, *, json: bool = False) -> None:
         "adaptation",
         "scores.dictionary",
         "scores.explanation",
+        "scores.subject",
         "explainers",
         "explainers.judges",
         "explainers.sources",

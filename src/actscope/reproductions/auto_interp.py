@@ -47,11 +47,12 @@ from actscope.dictionaries.identity import Identity
 from actscope.explainers.promoted import promoted
 from actscope.explainers.rules import rules
 from actscope.organisms.grammar import grammar
+from actscope.organisms.planted_rules import RuleStore
 from actscope.organisms.truth import truth
 from actscope.reproductions._parts.cache_reader import CacheReader
 from actscope.reproductions._parts.families import drawn_alike, families, paired
 from actscope.reproductions._parts.planted_features import READS, STEPS, Known, degraded, known, per_latent, said, spearman
-from actscope.reproductions._parts.planted_rules import PORT, ByTruth, RuleStore, columns_of, rules_of
+from actscope.reproductions._parts.planted_rules import PORT, ByTruth, columns_of, rules_of
 from actscope.reproductions._parts.scorers import BY_SUBJECT, CHANCE, INPUT, OUTPUT, Scorers
 from actscope.reproductions._parts.seeds import gathered, means
 from actscope.scores._parts.reading import Reading
@@ -186,7 +187,7 @@ class _Text:
 def _rules(text: _Text, seed: int, contexts: int) -> dict[str, float]:
     """Step 1."""
     true = rules_of(text.words, seed=seed)
-    store = RuleStore(text.held, columns_of(true, text.words, silent=0.1, seed=seed))
+    store = RuleStore(text.held, PORT, columns_of(true, text.words, silent=0.1, seed=seed))
     readout = Identity(reads={PORT: len(true)})
     said = [Explanation(latent, rule.sentence(), "planted", rule) for latent, rule in enumerate(true)]
     found = {}

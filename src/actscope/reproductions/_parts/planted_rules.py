@@ -3,46 +3,19 @@
 Letters: n rows, m latents.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from actscope.core.batch import Batch
 from actscope.core.explanation import Explanation
 from actscope.core.labels import Labels
 from actscope.core.predicate import All, Any, Earlier, LineBegins, Ngram, Not, Predicate, Repeated, Starts, TokenClass, TokenIn
 from actscope.core.site import Port
-from actscope.core.store import Store
 from actscope.core.text import TokenText
 
 PORT = Port.parse("layers.0.mlp_out")
-
-
-class RuleStore:
-    """A store whose vectors are given: a column for each latent."""
-
-    def __init__(self, store: Store, columns: Float[Tensor, "n m"]):
-        self._store, self._columns = store, columns
-        self.ports = {PORT: columns.shape[1]}
-        self.subjects, self.documents = store.subjects, store.documents
-        self.content = store.content
-        self.sequences, self.tokens = store.sequences, store.tokens
-
-    def __len__(self) -> int:
-        return len(self._columns)
-
-    @property
-    def text(self):
-        return self._store.text
-
-    def batches(self, ports, size, *, seed=None, start=0) -> Iterator[Batch]:
-        for piece in torch.arange(len(self)).split(size)[start:]:
-            yield self.rows(piece, ports)
-
-    def rows(self, index, ports) -> Batch:
-        return Batch({PORT: self._columns[index]}, self._store.text[1][index])
 
 
 def rules_of(text: TokenText, *, seed: int) -> list[Predicate]:

@@ -264,6 +264,23 @@ def test_a_run_inside_an_intervention_is_a_run_of_its_own(model):
     assert torch.equal(found.acts[Site("z", 0)], expected.acts[Site("z", 0)])
 
 
+def test_a_run_inside_an_intervention_has_all_its_attention(model):
+    subject, site, seen = HFSubject(model), Site("mlp_in", 1), []
+
+    @dataclass(frozen=True)
+    class Inner:
+        site: Site
+        reads: tuple = ()
+
+        def __call__(self, x: Tensor, context: Context) -> Tensor:
+            seen.append(subject.run(ids()).logits)
+            return x
+
+    found = subject.run(ids(), read="layers.1.mlp_out", write=[Inner(site)]).acts[Site("mlp_out", 1)]
+    assert torch.equal(found, subject.run(ids(), read="layers.1.mlp_out").acts[Site("mlp_out", 1)])
+    assert torch.equal(seen[0], subject.run(ids()).logits)
+
+
 def test_threads_take_turns(model):
     subject = HFSubject(model)
     expected = [subject.run(ids(2, t), read="layers.1.attn_pattern").acts[Site("attn_pattern", 1)] for t in range(3, 9)]

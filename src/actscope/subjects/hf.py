@@ -159,7 +159,7 @@ class HFSubject(HookedSubject):
         last = decoding and self.taps[LOGITS].place not in plan
         inside = any(side not in ("in", "out") for _, side in plan) or self._open
         quick = decoding and not plan and not grad and not self._remakes and not inside
-        spared = self._spared(plan) if this.stops else contextlib.nullcontext()
+        spared = self._spared(this, plan) if this.stops else contextlib.nullcontext()
         with torch.inference_mode() if quick else self._opened(this, past, plan) if inside else spared:
             output = self._forward(this, lambda: self._call(this, inputs, tokens, laid, past, whole=whole, last=last))
         logits = output.logits if logits_asked and LOGITS in self.taps else None
@@ -241,7 +241,7 @@ class HFSubject(HookedSubject):
             yield
 
     @contextlib.contextmanager
-    def _spared(self, plan: Planned) -> Iterator[None]:
+    def _spared(self, this: Pass, plan: Planned) -> Iterator[None]:
         """Inside, the last block of a pass that stops there leaves out attention that no site of the plan follows from."""
         sites = [step.site for steps in plan.values() for step in steps]
         layers = [site.layer for site in sites if site.layer is not None]
@@ -253,7 +253,8 @@ class HFSubject(HookedSubject):
         paths = [] if needed else [path for path, layer in self.anatomy.attention.items() if layer == last]
         with contextlib.ExitStack() as stack:
             for path in paths:
-                stack.enter_context(standing_in(self.modules[path], "forward", _nothing))
+                module = self.modules[path]
+                stack.enter_context(standing_in(module, "forward", _within(this, _nothing, module.forward)))
             yield
 
     @contextlib.contextmanager

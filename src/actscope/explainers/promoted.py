@@ -3,8 +3,10 @@ Juang and Belrose 2024, "Automatically Interpreting Millions of Features in Larg
 explainer is shown the tokens that an intervention promotes; no language model takes part here.
 
     1. The documents are split in three by a hash of their ids, as `rules` does; only the first part is used.
-    2. At random places, the same for all latents, add the latent's direction where it writes, at the strength at which the
-       next token's distribution moves by `kl` nats on average.
+    2. In sequences in which the latent fires, where it first does so, add its direction where it writes, at the strength at
+       which the next token's distribution moves by `kl` nats on average. So the authors do (appendix G.1): what comes next
+       depends on what stands before, and a direction need not do the same everywhere. With where="anywhere" the places are
+       drawn at random, the same for all latents, which serves those that never fire by themselves.
     3. Of the tokens whose probability rises at `steady` of the places or more, those it rises most for on average, down to
        `least` of the largest rise.
 
@@ -26,7 +28,7 @@ from actscope.core.progress import Progress, quiet, stop_requested
 from actscope.core.store import Store, split_documents
 from actscope.core.subject import Subject
 from actscope.scores._parts.reading import check_subject
-from actscope.scores._parts.steering import Places, check_reaches
+from actscope.scores._parts.steering import Places, places_of
 
 __all__ = ["promoted"]
 
@@ -42,6 +44,7 @@ def promoted(
     documents: Iterable[int] | None = None,
     places: int = 48,
     kl: float = 0.5,
+    where: str = "firing",
     tokens: int = 8,
     steady: float = 0.75,
     least: float = 0.1,
@@ -50,10 +53,12 @@ def promoted(
 ) -> list[Explanation]:
     """The next tokens that each latent promotes, found by steering (arXiv:2410.13928).
 
-    latents: which to explain (None: all). documents: which to use (None: all); of these the first of three parts is. A latent
-    that promotes no token at `steady` of the places is left out. evidence: "rises" ([token, mean rise of its
-    probability]), "kl" (what was reached), "length" (of what was added). Raises WrongSubject; BadInput for latents out of
-    range, no documents, or where random directions move no logit.
+    latents: which to explain (None: all). documents: which to use (None: all); of these the first of three parts is.
+    places: how many, from as many documents as there are. where: "firing", where the latent first fires in a sequence, or
+    "anywhere". A latent that promotes no token at `steady` of the places, or that is to be steered where it fires and does
+    so in fewer than 8 sequences behind the 4th token, is left out. evidence: "rises" ([token, mean rise of its
+    probability]), "kl" (what was reached, in nats), "length" (of what was added), "places" (how many). Raises WrongSubject;
+    BadInput for latents out of range, no documents, another `where`, or where random directions move no logit.
     """
     check_subject(dictionary, subject, store)
     wanted = list(range(dictionary.n_latents)) if latents is None else list(latents)
@@ -61,14 +66,15 @@ def promoted(
         raise BadInput(f"Latents {min(wanted)} to {max(wanted)} asked for; the dictionary has 0 to {dictionary.n_latents - 1}.")
     propose = set(split_documents(store, 3, seed=seed)[0])
     inside = sorted(propose if documents is None else propose & set(documents))
-    at = Places.of(subject, dictionary.write.site, store, inside, places, least=4, seed=seed)
-    check_reaches(at)
+    places_for = places_of(dictionary, subject, store, inside, where, places, seed=seed)
     atoms = normalize(dictionary.atoms[dictionary.write].detach().float().cpu(), dim=1)
     found = []
     for number, latent in enumerate(wanted):
         if stop_requested():
             raise Interrupted(f"Stopped after {number} of {len(wanted)} latents; nothing was saved: run it again.")
         progress(number, len(wanted), "latents steered with")
+        if (at := places_for(latent)) is None:
+            continue
         length, reached = at.strength(atoms[latent], kl)
         rises = _rises(at, length * atoms[latent], steady)
         value, token = rises.topk(min(tokens, len(rises)))
@@ -77,15 +83,9 @@ def promoted(
             continue
         words = tuple(at.vocabulary[one] for one in token[kept].tolist())
         evidence = {"rises": [list(pair) for pair in zip(words, value[kept].tolist(), strict=True)], "kl": reached}
-        found.append(
-            Explanation(
-                latent,
-                f"makes {named(words)} likelier to come next",
-                "promoted",
-                TokenIn(words),
-                {**evidence, "length": length},
-            )
-        )
+        evidence |= {"length": length, "places": len(at)}
+        text = f"makes {named(words)} likelier to come next"
+        found.append(Explanation(latent, text, "promoted", TokenIn(words), evidence))
     progress(len(wanted), len(wanted), "latents steered with")
     return found
 

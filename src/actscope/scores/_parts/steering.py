@@ -14,6 +14,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from actscope.core.dictionary import Dictionary
 from actscope.core.errors import BadInput
 from actscope.core.explanation import Explanation
 from actscope.core.judge import Judge
@@ -22,17 +23,22 @@ from actscope.core.store import Store
 from actscope.core.subject import Subject
 from actscope.core.text import TokenText
 from actscope.scores._parts.judging import checked
+from actscope.scores._parts.reading import Reading
 from actscope.scores._parts.spots import sequences_of
 from actscope.scores._parts.variants import run_variants
 
 STEPS = tuple(2.0**power for power in range(-6, 4))  # strengths tried, in norms of what stands at the site
+BEFORE = 4  # tokens that stand before a place at least
+FEWEST = 8  # sequences in which a latent fires: with fewer nothing is said of it
+
+_TRIED = 24  # places at which random directions are tried
 
 Measure = Callable[[Tensor, Tensor], Tensor]  # Int[g] places, Float[g v vocab] log-probabilities -> a row a place
 
 
 @dataclass(frozen=True)
 class Places:
-    """Places of text at which to steer, the same for every latent."""
+    """Places of text at which to steer."""
 
     subject: Subject
     site: Site
@@ -50,18 +56,22 @@ class Places:
         allowed = where[:, 1] >= least
         if documents is not None:
             allowed &= torch.isin(where[:, 0], torch.tensor(sorted(documents)))
-        rows = allowed.nonzero()[:, 0]
-        if not len(rows):
+        if not allowed.any():
             raise BadInput(f"No document given has a token with {least} before it; give longer documents, or least= below.")
-        rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))]
-        names = where[rows, 0].unique(return_inverse=True)[1]
-        turn = torch.zeros(len(rows), dtype=torch.long)  # how many of its document stand before it
+        return Places.among(subject, site, store, where[allowed], count, seed=seed)
+
+    @staticmethod
+    def among(subject: Subject, site: Site, store: Store, where: Int[Tensor, "k 2"], count: int, *, seed: int) -> "Places":
+        """`count` of these (document, position), drawn at random, each from another document while there are such."""
+        where = where[torch.randperm(len(where), generator=torch.Generator().manual_seed(seed))].long()
+        names = where[:, 0].unique(return_inverse=True)[1]
+        turn = torch.zeros(len(where), dtype=torch.long)  # how many of its document stand before it
         order = names.argsort(stable=True)
         counts = torch.bincount(names)
-        turn[order] = torch.arange(len(rows)) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
-        rows = rows[turn.argsort(stable=True)[:count]]
-        sequences, spots = sequences_of(store, where[rows].long())
-        return Places(subject, site, sequences, spots, where[rows, 0].unique(return_inverse=True)[1], seed)
+        turn[order] = torch.arange(len(where)) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+        where = where[turn.argsort(stable=True)[:count]]
+        sequences, spots = sequences_of(store, where)
+        return Places(subject, site, sequences, spots, where[:, 0].unique(return_inverse=True)[1], seed)
 
     def __len__(self) -> int:
         return len(self.spots)
@@ -146,6 +156,44 @@ class Places:
         where = torch.stack([torch.repeat_interleave(torch.arange(len(cases)), size), place], 1)
         text = TokenText(torch.cat(ids), where, self.vocabulary)
         return checked(judge, explanation, text, size.cumsum(0) - 1)[back].view(tokens.shape)
+
+
+def places_of(
+    dictionary: Dictionary,
+    subject: Subject,
+    store: Store,
+    documents: Sequence[int] | None,
+    where: str,
+    count: int,
+    *,
+    seed: int,
+    reading: Reading | None = None,
+) -> Callable[[int], Places | None]:
+    """Latent -> up to `count` places at which to steer it, with at least BEFORE tokens before them.
+
+    "firing": where the latent first fires in a sequence, random sequences; None for a latent that has fewer than FEWEST
+    such places. "anywhere": random places, the same for all. reading: `documents` encoded (None: it is done here, where it
+    is needed). Raises BadInput for another `where`, no such place in the documents, or where random directions move no
+    logit.
+    """
+    if where not in ("firing", "anywhere"):
+        raise BadInput(f"where={where!r} given; expected 'firing' or 'anywhere'.")
+    site = dictionary.write.site
+    every = Places.of(subject, site, store, documents, count, least=BEFORE, seed=seed)
+    check_reaches(every.first(_TRIED))
+    if where == "anywhere":
+        return lambda latent: every
+    read = Reading.of(dictionary, store, TokenText.of(store, subject), documents) if reading is None else reading
+
+    def firing(latent: int) -> Places | None:
+        rows, _ = read.active(latent)
+        begins = read.text.start[rows]
+        first = torch.ones_like(begins, dtype=torch.bool)
+        first[1:] = begins[1:] != begins[:-1]
+        rows = rows[first & (read.text.place[rows] >= BEFORE)]
+        return Places.among(subject, site, store, read.text.where[rows], count, seed=seed) if len(rows) >= FEWEST else None
+
+    return firing
 
 
 def random_units(count: int, width: int, *, seed: int) -> Float[Tensor, "count d"]:

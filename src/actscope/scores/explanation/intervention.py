@@ -1,17 +1,18 @@
 """Intervention: can the effect of steering with a latent be told from its explanation? Paulo, Mallen, Juang and Belrose 2024,
 "Automatically Interpreting Millions of Features in Large Language Models" (arXiv:2410.13928), intervention scoring.
 
-    1. At places of natural text add the latent's direction where it writes, at the strength at which the next token's
-       distribution moves by `kl` nats on average, for all latents the same.
+    1. In sequences of natural text in which the latent fires, where it first does so, add its direction where it writes, at
+       the strength at which the next token's distribution moves by `kl` nats on average, for all latents the same.
     2. Draw next tokens with and without it.
     3. Ask a judge of each drawn token, given the explanation alone, whether it is what the explanation speaks of. The score
        is the balanced accuracy at telling tokens drawn with it from tokens drawn without.
-    4. The same with random directions, and with other latents' directions, of the same length.
+    4. At these places the same with random directions, and with other latents' directions, of the same length.
 
 The explanation must speak of the output: of tokens that come next, such as `promoted` finds. The paper's scorer is a language
 model, which says how much likelier the explanation became by reading the continuation; a judge of single tokens stands in its
-place, and 0.5 + half of the rise in the judge's yes is what comes out. The paper steers where the latent fires; here the
-places are drawn at random, the same for all, so that a latent which never fires by itself can be judged.
+place, and 0.5 + half of the rise in the judge's yes is what comes out. The contexts, and that the strength is found on those
+that are judged, are as in the paper's appendix G.1. With where="anywhere" the places are drawn at random, the same for all, so
+that a latent which never fires by itself can be judged.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,8 +33,8 @@ from actscope.core.subject import Subject
 from actscope.scores._parts.agreement import Pairs, balanced_accuracy, over, permuted_values, plain
 from actscope.scores._parts.bootstrap import interval, resample
 from actscope.scores._parts.judging import partners
-from actscope.scores._parts.reading import check_subject
-from actscope.scores._parts.steering import Places, check_reaches, random_units
+from actscope.scores._parts.reading import Reading, check_subject
+from actscope.scores._parts.steering import Places, places_of, random_units
 
 __all__ = ["intervention"]
 
@@ -46,6 +47,8 @@ def intervention(
     *,
     judge: Judge = by_rule,
     documents: Iterable[int] | None = None,
+    reading: Reading | None = None,
+    where: str = "firing",
     places: int = 100,
     samples: int = 8,
     kl: float = 0.5,
@@ -60,30 +63,35 @@ def intervention(
     """Balanced accuracy at telling steered next tokens from unsteered ones by each explanation (arXiv:2410.13928).
 
     At `places` places, from as many documents as there are, `samples` next tokens are drawn with the latent's direction
-    added and as many without, at the same chances. kl: nats by which the next token's distribution is moved on average, at
-    the first `tuned` places; where no strength up to 8 times the norm of what stands at the site does, that strength is
-    taken. window: tokens before a drawn one that the judge reads. Chance is 0.5.
+    added and as many without, at the same chances. where: "firing", where the latent first fires in a sequence, or
+    "anywhere", the same places for all latents. reading: the documents encoded, in place of `documents`. kl: nats by which
+    the next token's distribution is moved on average, at the first `tuned` places; where no strength up to 8 times the norm
+    of what stands at the site does, that strength is taken. window: tokens before a drawn one that the judge reads. Chance
+    is 0.5.
 
     control: the same with `controls` random directions of the same length, mean. interval: of the value, bootstrap over
     documents. parts: over_random_low, over_random_high: the interval of value - control; permuted: the value with the labels
     permuted, mean over `permutations`; other: these tokens judged by `others` explanations of other latents, and
     over_other_low, over_other_high; other_direction: with other latents' directions of the same length; steered, unsteered:
-    the judge's yes; kl: reached at the `tuned` places; length: of what is added; judged: tokens the judge was asked about;
-    unanswered. Returns latent -> Score; one without an answered token on a side has none. Raises BadInput where random
-    directions move no logit, WrongSubject, Interrupted.
+    the judge's yes; kl: reached at the `tuned` places; length: of what is added; places: how many; judged: tokens the judge
+    was asked about; unanswered. Returns latent -> Score; one without an answered token on a side has none, nor has one that
+    is to be steered where it fires and does so in fewer than 8 sequences behind the 4th token. Raises BadInput for another
+    `where` or where random directions move no logit, WrongSubject, Interrupted.
     """
     check_subject(dictionary, subject, store)
-    site, inside = dictionary.write.site, None if documents is None else sorted(documents)
-    at = Places.of(subject, site, store, inside, places, least=4, seed=seed)
-    first = at.first(tuned)
-    check_reaches(first)
+    inside = None if documents is None else sorted(documents)
+    if reading is not None:
+        inside = reading.text.where[:, 0].unique().tolist()
+    places_for = places_of(dictionary, subject, store, inside, where, places, seed=seed, reading=reading)
     atoms = normalize(dictionary.atoms[dictionary.write].detach().float().cpu(), dim=1)
-    weights = resample(int(at.document.max()) + 1, draws=draws, seed=seed)
     found = {}
     for explanation, ring in zip(explanations, partners(explanations, others, seed=seed), strict=True):
         if stop_requested():
             raise Interrupted("Stopped while steering; nothing of this score is kept. Run the same command again.")
-        length, reached = first.strength(atoms[explanation.latent], kl)
+        if (at := places_for(explanation.latent)) is None:
+            continue
+        weights = resample(int(at.document.max()) + 1, draws=draws, seed=seed)
+        length, reached = at.first(tuned).strength(atoms[explanation.latent], kl)
         chance = random_units(controls, atoms.shape[1], seed=seed + 1 + explanation.latent)
         along = atoms[[explanations[other].latent for other in ring]]
         units = torch.cat([torch.zeros_like(chance[:1]), atoms[[explanation.latent]], chance, along])
@@ -91,7 +99,7 @@ def intervention(
         told = at.told(judge, explanation, tokens, window)
         theirs = [at.told(judge, explanations[other], tokens[:, :2], window) for other in ring]
         if told[:, :2].isfinite().any(2).any(0).all():
-            parts = {"kl": reached, "length": length, "judged": float(told.numel()), **_yes(told)}
+            parts = {"kl": reached, "length": length, "places": float(len(at)), "judged": float(told.numel()), **_yes(told)}
             own, *sides = (_pairs(told, variant, at) for variant in range(1, len(units)))
             found[explanation.latent] = _score(
                 own, sides[:controls], sides[controls:], [_pairs(one, 1, at) for one in theirs], weights, permutations,
@@ -132,6 +140,6 @@ def _score(
     parts["permuted"] = float(permuted_values(balanced_accuracy, own, permutations, seed).mean())
     parts["documents"] = float(len(own.document.unique()))
     return Score(
-        name="intervention", definition="intervention@1", value=float(plain(balanced_accuracy, own)), unit="balanced accuracy",
+        name="intervention", definition="intervention@2", value=float(plain(balanced_accuracy, own)), unit="balanced accuracy",
         better="higher", n=len(own.told), interval=interval(resampled), control=means.get("random"), parts=parts,
     )  # fmt: skip

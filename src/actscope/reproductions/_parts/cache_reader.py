@@ -4,9 +4,9 @@ and De Mori 1990, "A cache-based natural language model for speech recognition")
 Letters: b texts, t tokens, v vocabulary.
 """
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from actscope.core.errors import BadInput
 from actscope.core.inputs import Inputs, Run
@@ -28,9 +28,9 @@ class CacheReader:
         """Log-probabilities of the next token, for every token."""
         ids = inputs.ids if isinstance(inputs, Inputs) else inputs
         assert ids is not None, "it reads text"
-        seen = one_hot(ids, len(self._unigram)).float().cumsum(1)
-        seen = seen / seen.sum(-1, keepdim=True)
-        return Run(((1 - self._share) * self._unigram + self._share * seen).log(), {})
+        read = torch.arange(1, ids.shape[1] + 1, device=ids.device)[:, None]
+        seen = torch.zeros(*ids.shape, len(self._unigram)).scatter_(2, ids[..., None], 1.0).cumsum_(1)
+        return Run(seen.mul_(self._share / read).add_((1 - self._share) * self._unigram).log_(), {})
 
     def weights(self):
         return {}

@@ -35,9 +35,8 @@ class Scorers:
 
     def __init__(self, reading: Reading, reader: Subject, *, contexts: int, places: int, seed: int):
         """reading: the documents judged on. reader: the language model of surprisal. contexts: at least so many a side."""
-        draws = {"draws": 200, "permutations": 10, "others": 2, "seed": seed}
+        draws = {"draws": 200, "permutations": 10, "others": 0, "seed": seed}
         shared = {"reading": reading, **draws}
-        documents = reading.text.where[:, 0].unique().tolist()
         few = min(40, contexts)
         self._by_name: dict[str, Callable[..., Mapping[int, Score]]] = {
             **{
@@ -45,13 +44,13 @@ class Scorers:
                 for one in (detection, fuzzing, log_loss, embedding)
             },
             "simulation": partial(simulation, contexts=few, windows=50, **shared),
-            "surprisal": partial(surprisal, reader=reader, contexts=few, most=50, window=8, **{**shared, "others": 1}),
-            BY_SUBJECT: partial(surprisal, contexts=few, most=50, window=8, **{**shared, "others": 1}),
+            "surprisal": partial(surprisal, reader=reader, contexts=few, most=50, window=8, **shared),
+            BY_SUBJECT: partial(surprisal, contexts=few, most=50, window=8, **shared),
             "clarity": partial(clarity, samples=60, **shared),
             "responsiveness": partial(responsiveness, contexts=8, **shared),
             "purity": partial(purity, contexts=8, **shared),
-            "intervention": partial(intervention, documents=documents, places=places, controls=3, **draws),
-            "faithfulness": partial(faithfulness, reading=reading, places=places, controls=2, draws=200, others=1, seed=seed),
+            "intervention": partial(intervention, reading=reading, places=places, samples=32, controls=3, **draws),
+            "faithfulness": partial(faithfulness, reading=reading, places=places, controls=1, draws=200, others=0, seed=seed),
         }
         self.seconds = dict.fromkeys(self._by_name, 0.0)
         self.judged = dict.fromkeys(self._by_name, 0.0)

@@ -5,7 +5,7 @@ Letters: p places, v variants, s draws, d width of the site, k explanations.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -162,7 +162,7 @@ def places_of(
     dictionary: Dictionary,
     subject: Subject,
     store: Store,
-    documents: Sequence[int] | None,
+    documents: Iterable[int] | None,
     where: str,
     count: int,
     *,
@@ -172,18 +172,21 @@ def places_of(
     """Latent -> up to `count` places at which to steer it, with at least BEFORE tokens before them.
 
     "firing": where the latent first fires in a sequence, random sequences; None for a latent that has fewer than FEWEST
-    such places. "anywhere": random places, the same for all. reading: `documents` encoded (None: it is done here, where it
-    is needed). Raises BadInput for another `where`, no such place in the documents, or where random directions move no
-    logit.
+    such places. "anywhere": random places, the same for all. reading: the documents encoded, in place of `documents` (None:
+    it is done here, where it is needed). Raises BadInput for another `where`, no such place in the documents, or where
+    random directions move no logit.
     """
     if where not in ("firing", "anywhere"):
         raise BadInput(f"where={where!r} given; expected 'firing' or 'anywhere'.")
     site = dictionary.write.site
-    every = Places.of(subject, site, store, documents, count, least=BEFORE, seed=seed)
+    inside = None if documents is None else sorted(documents)
+    if reading is not None:
+        inside = reading.text.where[:, 0].unique().tolist()
+    every = Places.of(subject, site, store, inside, count, least=BEFORE, seed=seed)
     check_reaches(every.first(_TRIED))
     if where == "anywhere":
         return lambda latent: every
-    read = Reading.of(dictionary, store, TokenText.of(store, subject), documents) if reading is None else reading
+    read = Reading.of(dictionary, store, TokenText.of(store, subject), inside) if reading is None else reading
 
     def firing(latent: int) -> Places | None:
         rows, _ = read.active(latent)

@@ -63,47 +63,40 @@ def intervention(
     """Balanced accuracy at telling steered next tokens from unsteered ones by each explanation (arXiv:2410.13928).
 
     At `places` places, from as many documents as there are, `samples` next tokens are drawn with the latent's direction
-    added and as many without, at the same chances. where: "firing", where the latent first fires in a sequence, or
-    "anywhere", the same places for all latents. reading: the documents encoded, in place of `documents`. kl: nats by which
-    the next token's distribution is moved on average, at the first `tuned` places; where no strength up to 8 times the norm
-    of what stands at the site does, that strength is taken. window: tokens before a drawn one that the judge reads. Chance
-    is 0.5.
+    added and as many without, at the same chances; chance is 0.5. where: "firing", where the latent first fires in a
+    sequence, or "anywhere", the same places for all latents. reading: the documents encoded, in place of `documents`. kl:
+    nats by which the next token's distribution is moved on average, at the first `tuned` places; where no strength up to 8
+    times the norm of what stands at the site does, that one is taken. window: tokens before a drawn one that the judge reads.
 
     control: the same with `controls` random directions of the same length, mean. interval: of the value, bootstrap over
     documents. parts: over_random_low, over_random_high: the interval of value - control; permuted: the value with the labels
     permuted, mean over `permutations`; other: these tokens judged by `others` explanations of other latents, and
     over_other_low, over_other_high; other_direction: with other latents' directions of the same length; steered, unsteered:
     the judge's yes; kl: reached at the `tuned` places; length: of what is added; places: how many; judged: tokens the judge
-    was asked about; unanswered. Returns latent -> Score; one without an answered token on a side has none, nor has one that
-    is to be steered where it fires and does so in fewer than 8 sequences behind the 4th token. Raises BadInput for another
-    `where` or where random directions move no logit, WrongSubject, Interrupted.
+    was asked about; unanswered. Returns latent -> Score; none for one without an answered token on a side, or one that is to
+    be steered where it fires and does so in fewer than 8 sequences behind the 4th token. Raises BadInput for another `where`
+    or where random directions move no logit, WrongSubject, Interrupted.
     """
     check_subject(dictionary, subject, store)
-    inside = None if documents is None else sorted(documents)
-    if reading is not None:
-        inside = reading.text.where[:, 0].unique().tolist()
-    places_for = places_of(dictionary, subject, store, inside, where, places, seed=seed, reading=reading)
-    atoms = normalize(dictionary.atoms[dictionary.write].detach().float().cpu(), dim=1)
-    found = {}
+    places_for = places_of(dictionary, subject, store, documents, where, places, seed=seed, reading=reading)
+    atoms, found = normalize(dictionary.atoms[dictionary.write].detach().float().cpu(), dim=1), {}
     for explanation, ring in zip(explanations, partners(explanations, others, seed=seed), strict=True):
         if stop_requested():
             raise Interrupted("Stopped while steering; nothing of this score is kept. Run the same command again.")
         if (at := places_for(explanation.latent)) is None:
             continue
-        weights = resample(int(at.document.max()) + 1, draws=draws, seed=seed)
         length, reached = at.first(tuned).strength(atoms[explanation.latent], kl)
         chance = random_units(controls, atoms.shape[1], seed=seed + 1 + explanation.latent)
-        along = atoms[[explanations[other].latent for other in ring]]
-        units = torch.cat([torch.zeros_like(chance[:1]), atoms[[explanation.latent]], chance, along])
-        tokens = at.drawn(length * units, samples)
+        units = [atoms[[explanation.latent]], chance, atoms[[explanations[other].latent for other in ring]]]
+        tokens = at.drawn(length * torch.cat([torch.zeros(1, atoms.shape[1]), *units]), samples)
         told = at.told(judge, explanation, tokens, window)
-        theirs = [at.told(judge, explanations[other], tokens[:, :2], window) for other in ring]
         if told[:, :2].isfinite().any(2).any(0).all():
             parts = {"kl": reached, "length": length, "places": float(len(at)), "judged": float(told.numel()), **_yes(told)}
-            own, *sides = (_pairs(told, variant, at) for variant in range(1, len(units)))
+            own, *sides = (_pairs(told, variant, at) for variant in range(1, tokens.shape[1]))
+            theirs = [_pairs(at.told(judge, explanations[other], tokens[:, :2], window), 1, at) for other in ring]
             found[explanation.latent] = _score(
-                own, sides[:controls], sides[controls:], [_pairs(one, 1, at) for one in theirs], weights, permutations,
-                seed + explanation.latent, parts,
+                own, sides[:controls], sides[controls:], theirs, resample(int(at.document.max()) + 1, draws=draws, seed=seed),
+                permutations, seed + explanation.latent, parts,
             )  # fmt: skip
     return found
 

@@ -4,9 +4,6 @@ import pytest
 import torch
 
 from actscope.core.errors import BadInput
-from actscope.core.explanation import Explanation
-from actscope.core.predicate import All, Not, Repeated, TokenIn
-from actscope.core.text import TokenText
 from actscope.scores._parts.similarity import OwnEmbeddings, Pooled, Similarity, similarity
 from actscope.subjects.load import load
 
@@ -50,22 +47,3 @@ def test_what_reads_both_ways_is_pooled_and_what_reads_forward_gives_its_tokens(
     assert similarity(len, None, 4) == Similarity(len, 4)
     with pytest.raises(BadInput, match="both ways"):
         Pooled(pocket)(["a text"])
-
-
-def test_own_embeddings_read_what_a_rule_says_for_the_latent_and_nothing_else():
-    pocket = load("pocket")
-    ids = torch.arange(300, 340)
-    text = TokenText(
-        ids, torch.stack([torch.zeros(40, dtype=torch.long), torch.arange(40)], 1), tuple(pocket.pieces(range(2048)))
-    )
-    judge, rows = OwnEmbeddings(pocket, text, 4), torch.arange(40)
-    one, two = TokenIn((text.vocabulary[310],)), TokenIn((text.vocabulary[320],), 1)
-
-    def told(rule, words="fires on something else"):
-        return judge(Explanation(0, words, "by hand", rule), text, rows)
-
-    plain = told(one)
-    assert torch.equal(told(All((one, Not(two)))), plain) and torch.equal(told(one, "other words"), plain)
-    assert not torch.equal(told(All((one, two))), plain) and int(plain.argmax()) == 10
-    assert torch.equal(told(All((Repeated(), Not(two)))), told(None, Repeated().sentence()))  # lists none: its sentence
-    assert torch.equal(told(Not(two)), told(None))  # says nothing for a token: the text

@@ -86,7 +86,7 @@ def test_the_subjects_own_embeddings_tell_where_a_latent_fires(world):
     judge = Embedding(world.subject, text=world.reading.text)
     for latent, one in whole.items():
         assert one.value > 0.8 and one.parts["over_other_low"] > 0 and abs(one.control - 0.5) < 0.1
-        assert crossed[latent].value < 0.65  # below 0.5 where the other's tokens are of the silent contexts
+        assert abs(crossed[latent].value - 0.5) < 0.15
     text, rows = world.reading.text, torch.arange(400)
     same = text.ids[rows] == text.ids[rows].mode().values
     alone = Embedding(world.subject, text=text, window=1)(right[0], text, rows)

@@ -25,9 +25,8 @@ class Embedding:
 
     def __init__(self, encoder: Encoder | Subject, *, text: TokenText | None = None, window: int = 16):
         """encoder: texts -> vectors, or a sentence encoder as `act.load` gives it; of a subject that reads forward only, token
-        embeddings are summed: of a rule those of the tokens that it lists for the latent, of a context the last ones with
-        the most weight. text: where its tokens are counted, so that common ones weigh less. window: tokens of a context.
-        Raises BadInput for a window below 1."""
+        embeddings are summed, the last ones of a context with the most weight. text: where its tokens are counted, so that
+        common ones weigh less. window: tokens of a context. Raises BadInput for a window below 1."""
         if window < 1:
             raise BadInput(f"window={window} given; expected at least 1 token.")
         self._similarity = similarity(encoder, text, window)

@@ -18,7 +18,6 @@ from actscope.core.inputs import real_text
 from actscope.core.site import Site
 from actscope.core.subject import Subject
 from actscope.core.text import TokenText
-from actscope.scores._parts.asserted import asserted, listed
 from actscope.scores._parts.windows import before
 
 Encoder = Callable[[Sequence[str]], Float[Tensor, "n d"]]
@@ -73,12 +72,9 @@ class OwnEmbeddings:
     Both are weighted sums of the tokens' unit vectors. What all embeddings have in common says nothing: their mean and their
     `common` main directions are taken out (Mu and Viswanath 2018, "All-but-the-top"). A token of share p weighs log 1 / p
     (Jones 1972, "A statistical interpretation of term specificity").
-    Of an explanation whose rule lists tokens, those that the rule says for the latent are its words: a sum of words knows no
-    "not", and has no use for what every rule's sentence says ("fires on", "where the token is"), which as text is rare and
-    weighs much. Else its sentence is, without what the rule rules out. Each counts once, or the marks between the words
-    that a sentence names would be most of it. A token of the context weighs `fade` times the one after it: what sets a
-    latent off stands at the end, and a plain mean is mostly about the rest. text: where tokens are counted; None: all are as
-    common.
+    Each token of an explanation counts once, or the marks between the words it names would be most of it. A token of the
+    context weighs `fade` times the one after it: what sets a latent off stands at the end, and a plain mean is mostly about
+    the rest. text: where tokens are counted; None: all are as common.
     """
 
     subject: Subject
@@ -105,21 +101,14 @@ class OwnEmbeddings:
         return normalize(rows - rows @ main.T @ main, dim=1) * (counts.sum() / (counts + 1)).log()
 
     def __call__(self, explanation: Explanation, text: TokenText, rows: Int[Tensor, " s"]) -> Float[Tensor, " s"]:
-        words = self.table[self._words(explanation, text)].sum(0)
+        inputs = self.subject.prepare([explanation.text])
+        assert inputs.ids is not None
+        words = self.table[inputs.ids.cpu()[real_text(inputs).cpu()].unique()].sum(0)
         contexts = torch.zeros(len(rows), self.table.shape[1])
         for back in range(self.window):
             inside = rows - back >= text.start[rows]
             contexts += self.fade**back * inside[:, None] * self.table[text.ids[rows - back]]
         return (1 + (normalize(contexts, dim=1) @ normalize(words, dim=0)).clamp(-1, 1)) / 2
-
-    def _words(self, explanation: Explanation, text: TokenText) -> Int[Tensor, " k"]:
-        """The ids of an explanation's words, each once."""
-        said = None if explanation.rule is None else asserted(explanation.rule)
-        if len(named := text.listed(listed(said)).nonzero()[:, 0]):
-            return named
-        inputs = self.subject.prepare([explanation.text if said is None else said.sentence()])
-        assert inputs.ids is not None
-        return inputs.ids.cpu()[real_text(inputs).cpu()].unique()
 
 
 def similarity(encoder: Encoder | Subject, text: TokenText | None, window: int) -> Similarity | OwnEmbeddings:

@@ -7,8 +7,7 @@ Belrose 2024, "Automatically Interpreting Millions of Features in Large Language
 
 The paper uses a sentence encoder of 400 million parameters and an instruction before the explanation; any function from texts
 to vectors serves here (an instruction is its own business). Where none is given, the subject's token embeddings stand in, with
-more weight the nearer a token is to the end of the context: they know words and not what sentences mean. So of a rule they read
-the tokens that it lists for the latent, and neither what it rules out nor the words around.
+more weight the nearer a token is to the end of the context: they know words and not what sentences mean.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -41,7 +41,7 @@ OTHERS = ("jumprelu", "gated", "relu_l1", "top_afa", "ica", "kmeans", "snmf", "d
 ROWS = 300_000
 FEW = {"snmf": 10_000}  # rows of methods that cannot have them all
 # width -> methods and passes over the rows: every method where that is cheap, the TopK family until it has converged
-WORK = {256: (FAMILY, 6), 512: (FAMILY[:2], 6), 64: ((*FAMILY, *OTHERS), 2), 128: (FAMILY, 4)}
+WORK = {256: (FAMILY, 6), 512: (FAMILY, 6), 64: ((*FAMILY, *OTHERS), 2), 128: (FAMILY, 4)}
 console = Console(highlight=False, width=None if Console().is_terminal else 140)
 
 

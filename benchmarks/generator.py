@@ -1,6 +1,6 @@
 """Which methods find the directions that sparse data was made of.
 
-    python -m benchmarks.generator            # about 40 minutes on 2 cores; writes benchmarks/results/generator.json
+    python -m benchmarks.generator            # more than an hour on 2 cores; writes benchmarks/results/generator.json
     python -m benchmarks.generator --widths 64 128    # some of 64, 128, 256, 512; the others' rows of the file stay
     python -m benchmarks.generator --quick    # width 64 alone, one seed; writes nothing
 

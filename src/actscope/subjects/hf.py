@@ -244,13 +244,14 @@ class HFSubject(HookedSubject):
     def _spared(self, this: Pass, plan: Planned) -> Iterator[None]:
         """Inside, the last block of a pass that stops there leaves out attention that no site of the plan follows from."""
         sites = [step.site for steps in plan.values() for step in steps]
-        layers = [site.layer for site in sites if site.layer is not None]
-        if not self.anatomy.parallel or len(layers) < sum(site.kind != "embed" for site in sites):
-            yield
-            return
-        last = max(layers, default=-1)
-        needed = any(site.layer == last and site.kind not in BESIDE_ATTENTION for site in sites)
-        paths = [] if needed else [path for path, layer in self.anatomy.attention.items() if layer == last]
+        last = max((site.layer for site in sites if site.layer is not None), default=-1)
+        elsewhere = any(
+            site.layer is None and site.kind != "embed" for site in sites
+        )  # behind all blocks, or a module's own side
+        follows = any(site.layer == last and site.kind not in BESIDE_ATTENTION for site in sites)
+        paths = [path for path, layer in self.anatomy.attention.items() if layer == last]
+        if not self.anatomy.parallel or elsewhere or follows:
+            paths = []
         with contextlib.ExitStack() as stack:
             for path in paths:
                 module = self.modules[path]

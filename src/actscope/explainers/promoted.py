@@ -3,10 +3,10 @@ Juang and Belrose 2024, "Automatically Interpreting Millions of Features in Larg
 explainer is shown the tokens that an intervention promotes; no language model takes part here.
 
     1. The documents are split in three by a hash of their ids, as `rules` does; only the first part is used.
-    2. In sequences in which the latent fires, where it first does so, add its direction where it writes, at the strength at
-       which the next token's distribution moves by `kl` nats on average. So the authors do (appendix G.1): what comes next
-       depends on what stands before, and a direction need not do the same everywhere. With where="anywhere" the places are
-       drawn at random, the same for all latents, which serves those that never fire by themselves.
+    2. In sequences in which the latent fires, where it first does so, add its direction where it writes, `factor` times as
+       much as its largest activation there; or, with kl=, what moves the next token's distribution by so many nats on
+       average, as the authors do. The places are theirs (appendix G.1): what comes next depends on what stands before, and a
+       direction need not do the same everywhere. With where="anywhere" they are drawn at random, the same for all latents.
     3. Of the tokens whose probability rises at `steady` of the places or more, those it rises most for on average, down to
        `least` of the largest rise.
 
@@ -18,7 +18,6 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from actscope.core.dictionary import Dictionary
 from actscope.core.errors import BadInput, Interrupted
@@ -28,7 +27,7 @@ from actscope.core.progress import Progress, quiet, stop_requested
 from actscope.core.store import Store, split_documents
 from actscope.core.subject import Subject
 from actscope.scores._parts.reading import check_subject
-from actscope.scores._parts.steering import Places, places_of
+from actscope.scores._parts.steering import Places, steering_of
 
 __all__ = ["promoted"]
 
@@ -43,7 +42,8 @@ def promoted(
     latents: Sequence[int] | None = None,
     documents: Iterable[int] | None = None,
     places: int = 48,
-    kl: float = 0.5,
+    factor: float = 2.0,
+    kl: float | None = None,
     where: str = "firing",
     tokens: int = 8,
     steady: float = 0.75,
@@ -54,11 +54,13 @@ def promoted(
     """The next tokens that each latent promotes, found by steering (arXiv:2410.13928).
 
     latents: which to explain (None: all). documents: which to use (None: all); of these the first of three parts is.
-    places: how many, from as many documents as there are. where: "firing", where the latent first fires in a sequence, or
-    "anywhere". A latent that promotes no token at `steady` of the places, or that is to be steered where it fires and does
-    so in fewer than 8 sequences behind the 4th token, is left out. evidence: "rises" ([token, mean rise of its
-    probability]), "kl" (what was reached, in nats), "length" (of what was added), "places" (how many). Raises WrongSubject;
-    BadInput for latents out of range, no documents, another `where`, or where random directions move no logit.
+    places: how many, from as many documents as there are. factor: of the latent's largest activation on them. kl: in its
+    place, nats by which the next token is moved, at the first 24 places. where: "firing", where the latent first fires in a
+    sequence, or "anywhere". A latent that promotes no token at `steady` of the places, never fires (but with kl), or is to be
+    steered where it fires and does so in fewer than 8 sequences behind the 4th token, is left out. evidence: "rises"
+    ([token, mean rise of its probability]), "kl" (how far the next token moved at the first 24 places, in nats), "length" (of
+    what was added), "places" (how many). Raises WrongSubject; BadInput for latents out of range, no documents, another
+    `where`, factor=0, or where random directions move no logit.
     """
     check_subject(dictionary, subject, store)
     wanted = list(range(dictionary.n_latents)) if latents is None else list(latents)
@@ -66,17 +68,16 @@ def promoted(
         raise BadInput(f"Latents {min(wanted)} to {max(wanted)} asked for; the dictionary has 0 to {dictionary.n_latents - 1}.")
     propose = set(split_documents(store, 3, seed=seed)[0])
     inside = sorted(propose if documents is None else propose & set(documents))
-    places_for = places_of(dictionary, subject, store, inside, where, places, seed=seed)
-    atoms = normalize(dictionary.atoms[dictionary.write].detach().float().cpu(), dim=1)
+    steering = steering_of(dictionary, subject, store, inside, where, places, factor=factor, kl=kl, seed=seed)
     found = []
     for number, latent in enumerate(wanted):
         if stop_requested():
             raise Interrupted(f"Stopped after {number} of {len(wanted)} latents; nothing was saved: run it again.")
         progress(number, len(wanted), "latents steered with")
-        if (at := places_for(latent)) is None:
+        if (steered := steering(latent)) is None:
             continue
-        length, reached = at.strength(atoms[latent], kl)
-        rises = _rises(at, length * atoms[latent], steady)
+        at, unit, length, reached = steered
+        rises = _rises(at, length * unit, steady)
         value, token = rises.topk(min(tokens, len(rises)))
         kept = value > torch.clamp(least * value[0], min=_RESOLUTION)
         if not kept.any():

@@ -13,16 +13,20 @@ Interpreting Millions of Features in Large Language Models" (arXiv:2410.13928); 
     5. Latents of an autoencoder on the residual stream (that of `actscope demo`) against the top-k neurons of the same layer,
        both signs, and against random directions in the stream, as many active. Latents are drawn at random; each is paired
        with the neuron, and the random direction, that fires about as often. Rules of at most 8 tokens, as many as a sentence
-       shows, are found for all, and for some up to 8 tokens that each promotes where it fires; every scorer that passed 3
-       judges them on documents not used before. Latents outscore a rival where the mean difference of pairs is above 0 in
-       every seed and its 95% interval over the pairs of all seeds lies above 0.
+       shows, are found for all, and up to 8 tokens that each promotes where it fires; every scorer that passed 3 judges them
+       on documents not used before. Latents outscore a rival where the mean difference of pairs is above 0 in every seed and
+       its 95% interval over the pairs of all seeds lies above 0.
+    6. Beside it, not judged: steering with all three at the same effect, 0.5 nats, as the paper has it, in place of the same
+       share of what each is in the text (twice its largest activation).
 
-Of step 5 the layer, the matching, the length of rules and the verdict were set before any outcome was seen. Seeds 0 to 8 have
-been seen: on 3 to 5, with 16 pairs a seed, latents did not outscore on embedding, surprisal and intervention. Since then, by
-the paper and by what was measured on seeds 100 and 101: a full run judges 48 latents a seed, and 32 by what they do; steering
-takes the contexts of the paper's appendix G.1, which end where the latent first fires, and 32 next tokens a place for 8. Since
-seeds 6 to 8, where features that move nothing were told because random directions of the length tried in vain scored below
-chance, a feature is told where its score is above chance too. The seeds of a full run, 9 to 11, are fresh.
+Of step 5 the layer, the matching, the length of rules and the verdict were set before any outcome was seen. Seeds 0 to 11 have
+been seen: on 3 to 5, with 16 pairs a seed, latents did not outscore on embedding, surprisal and intervention, which was power
+in two (48 pairs since); on 9 to 11 not on intervention at the same effect. On seeds 100 and 101, since, no setting of that told
+latents from random directions: in a stream of 128 numbers, directions that are made to move the next token as much are told as
+well. So latents are steered in their own range (intervention@3), chosen on 100 and 101 too. The random directions are of
+length 1 since then: they were shorter, and faithfulness, which steers by activations, had steered with them 256 times too
+little. The seeds of a full run, 12 to 14, are fresh. Since seeds 6 to 8, where features that move nothing were told because
+random directions of the length tried in vain scored below chance, a feature is told where its score is above chance too.
 An earlier form (ten latents at a layer's neurons, drawn without regard to how often they fire) found no difference.
 
 Surprisal is read by a unigram model with a cache (_parts/cache_reader.py), which uses a description by copying from it; that
@@ -56,7 +60,7 @@ from actscope.reproductions._parts.cache_reader import CacheReader
 from actscope.reproductions._parts.families import drawn_alike, families, paired
 from actscope.reproductions._parts.planted_features import READS, STEPS, Known, degraded, known, per_latent, said, spearman
 from actscope.reproductions._parts.planted_rules import PORT, ByTruth, columns_of, rules_of
-from actscope.reproductions._parts.scorers import BY_SUBJECT, CHANCE, INPUT, OUTPUT, Scorers
+from actscope.reproductions._parts.scorers import BY_SUBJECT, CHANCE, EFFECT, EQUAL, INPUT, OUTPUT, Scorers
 from actscope.reproductions._parts.seeds import gathered, means
 from actscope.scores._parts.reading import Reading
 from actscope.scores.explanation.detection import detection
@@ -101,8 +105,8 @@ def auto_interp(
     began = time.monotonic()
     sizes = _Sizes(tokens, fitted, latents, k, rows, each, judged, steered, contexts, places)
     if full:
-        seeds = (9, 10, 11)
-        sizes = _Sizes(60_000, 300_000, 2048, k, 900_000, 3, 48, 32, contexts, 40, BY_SUBJECT)
+        seeds = (12, 13, 14)
+        sizes = _Sizes(60_000, 300_000, 2048, k, 900_000, 3, 48, 48, contexts, 40, BY_SUBJECT)
     subject = load("pocket")
     found = []
     for number, seed in enumerate(seeds):
@@ -293,15 +297,16 @@ def _families(
     contexts, places = sizes.contexts, sizes.places
     readings = {name: [text.reading(one, split) for split in range(3)] for name, one in dictionaries.items()}
     chosen = drawn_alike({name: _often(one, contexts) for name, one in readings.items()}, sizes.judged, seed=seed)
-    values: dict[str, dict[str, list[Score | float | None]]] = {name: {} for name in (*INPUT, *OUTPUT)}
+    values: dict[str, dict[str, list[Score | float | None]]] = {name: {} for name in (*INPUT, *OUTPUT, EQUAL)}
     reader = CacheReader(text.subject, text.counts)
     for family, dictionary in dictionaries.items():
         args, few = (dictionary, text.subject, text.held), chosen[family][: sizes.steered]
         explained = rules(*args, latents=chosen[family], contexts=contexts, tokens=8, seed=seed)
         effects = promoted(*args, latents=few, places=places, tokens=8, seed=seed)
+        alike = promoted(*args, latents=few, places=places, tokens=8, kl=EFFECT, seed=seed)
         scorers = Scorers(readings[family][2], reader, contexts=contexts, places=places, seed=seed)
-        for name in (*INPUT, *OUTPUT):
-            these, asked = (explained, chosen[family]) if name in INPUT else (effects, few)
+        for name in (*INPUT, *OUTPUT, EQUAL):
+            these, asked = (explained, chosen[family]) if name in INPUT else (alike if name == EQUAL else effects, few)
             scores = scorers(name, these, *args)
             values[name][family] = [scores.get(latent, CHANCE.get(name)) for latent in asked]
     return values

@@ -14,7 +14,7 @@ from actscope.organisms.grammar import grammar
 from actscope.reproductions._parts.cache_reader import CacheReader
 from actscope.reproductions._parts.planted_features import READS, known, said
 from actscope.scores._parts.reading import Reading
-from actscope.scores._parts.steering import FEWEST, Places, places_of
+from actscope.scores._parts.steering import FEWEST, Places, steering_of
 from actscope.scores.explanation.clarity import clarity
 from actscope.scores.explanation.detection import detection
 from actscope.scores.explanation.embedding import embedding
@@ -54,7 +54,7 @@ def test_intervention_singles_out_features_that_only_act_on_the_output(world):
     out, silent = world.says("output", "promotes"), world.says("input", "fires")
     for one in intervention(out, *world.args, **FEW).values():
         assert one.parts["over_random_low"] > 0 and one.parts["over_other_low"] > 0 and one.value > 0.52
-        assert one.parts["steered"] > one.parts["unsteered"] and 0.25 < one.parts["kl"] < 1
+        assert one.parts["steered"] > one.parts["unsteered"] and 0.1 < one.parts["kl"] < 3
         assert abs(one.parts["permuted"] - 0.5) < 0.05 and abs(one.control - 0.5) < 0.03
     for one in intervention(silent, *world.args, **FEW).values():
         assert one.parts["over_random_low"] <= 0 and abs(one.value - 0.5) < 0.02 and one.parts["kl"] < 0.01
@@ -119,7 +119,7 @@ def test_tokens_are_drawn_at_the_same_chances_whatever_is_added(world):
 
 def test_what_is_promoted_is_found_on_documents_of_its_own(world):
     latents = world.known.latents("output", "both")
-    found = {one.latent: one for one in promoted(*world.args, latents=latents, places=24, kl=1.0)}
+    found = {one.latent: one for one in promoted(*world.args, latents=latents, places=24)}
     planted = {latent: {world.words[token] for token in world.known.promotes[latent].tolist()} for latent in found}
     hits = [len(planted[latent] & set(one.rule.tokens)) for latent, one in found.items()]
     assert len(hits) >= 3 and sum(hits) / len(hits) >= 1.5  # of 4 planted tokens each
@@ -128,19 +128,46 @@ def test_what_is_promoted_is_found_on_documents_of_its_own(world):
         promoted(*world.args, latents=[99])
 
 
+def steering_at(world, documents=None, where="firing", count=12, factor=2.0, kl=None, **more):
+    return steering_of(*world.args, documents, where, count, factor=factor, kl=kl, seed=3, **more)
+
+
 def test_places_are_where_the_latent_first_fires_or_any(world):
     dictionary, subject, store = world.args
     documents = sorted(store.documents)[::2]
-    at = places_of(*world.args, documents, "firing", 12, seed=3)(0)
-    assert at is not None and len(at) == len(at.document.unique()) == 12 and (at.spots[:, 1] >= 4).all()
+    at = steering_at(world, documents)(0).at
+    assert len(at) == len(at.document.unique()) == 12 and (at.spots[:, 1] >= 4).all()
     for number, index in at.spots.tolist():
         fires = torch.isin(at.sequences[number], world.known.fires[0])
         assert fires[index] and not fires[:index].any()
-    anywhere = places_of(*world.args, documents, "anywhere", 24, seed=3)
+    anywhere = steering_at(world, documents, "anywhere", 24)
     same = Places.of(subject, dictionary.write.site, store, documents, 24, least=4, seed=3)
-    assert torch.equal(anywhere(0).spots, same.spots) and anywhere(0) is anywhere(1)
+    assert torch.equal(anywhere(0).at.spots, same.spots) and anywhere(0).at is anywhere(1).at
     with pytest.raises(BadInput, match="where='there'"):
-        places_of(*world.args, documents, "there", 24, seed=3)
+        steering_at(world, documents, "there")
+
+
+def test_strength_is_a_share_of_what_the_latent_is_or_the_nats_asked_for(world):
+    latent = world.known.latents("both")[0]
+    peak = float(world.reading.active(latent)[1].max()) * float(world.known.dictionary.directions[latent].norm())
+    weak, strong = (steering_at(world, factor=factor, reading=world.reading)(latent) for factor in (1.0, 3.0))
+    assert weak.length == pytest.approx(peak) and strong.length == pytest.approx(3 * peak) and strong.kl > weak.kl
+    assert float(weak.unit.norm()) == pytest.approx(1)
+    alike = steering_at(world, count=24, kl=0.5)(latent)
+    assert alike.kl == pytest.approx(0.5, rel=0.35) and alike.length == pytest.approx(alike.at.strength(alike.unit, 0.5)[0])
+    for wrong in ({"factor": 0.0}, {"factor": float("nan")}, {"kl": 0.0}, {"kl": -1.0}):
+        with pytest.raises(BadInput, match="given; expected times the largest activation"):
+            steering_at(world, **wrong)
+
+
+def test_steering_the_other_way_brings_about_nothing_of_what_a_latent_promotes(world):
+    up, down = (
+        intervention(world.says("both", "promotes"), *world.args, factor=factor, reading=world.reading, **FEW)
+        for factor in (2.0, -2.0)
+    )
+    for latent, one in down.items():
+        assert one.parts["steered"] <= one.parts["unsteered"] < up[latent].parts["steered"]
+        assert one.value <= 0.5 < up[latent].value
 
 
 def test_a_latent_that_fires_too_seldom_is_steered_anywhere_or_not_at_all(world):
@@ -151,6 +178,10 @@ def test_a_latent_that_fires_too_seldom_is_steered_anywhere_or_not_at_all(world)
     assert not intervention(these, *world.args, reading=seldom, **FEW)
     found = intervention(these, *world.args, reading=seldom, where="anywhere", **FEW)[latent]
     assert found.value > 0.52 and found.parts["places"] == FEW["places"]
+    silent = Reading(world.text, seldom.start.clone(), world.reading.rows, world.reading.values)
+    silent.start[latent + 1 :] = silent.start[latent]
+    assert not intervention(these, *world.args, reading=silent, where="anywhere", **FEW), "it has no largest activation"
+    assert intervention(these, *world.args, reading=silent, where="anywhere", kl=0.5, **FEW)[latent].value > 0.52
 
 
 def test_clarity_tells_text_that_sets_the_latent_off(world):

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from actscope.core.codes import Codes
 from actscope.core.dictionary import Dictionary
@@ -51,7 +52,7 @@ def families(
     sae = fit(TopK(reads={stream: width}, n_latents=latents, k=k, seed=seed), store, Plan(rows=rows, batch=1024, seed=seed))
     means = {port: x.float().mean(0) for port, x in few.rows(torch.arange(len(few)), [stream, neurons]).acts.items()}
     signs = torch.eye(few.ports[neurons])
-    random = Random(reads={stream: width}, n_latents=latents, seed=seed).atoms[stream].detach()
+    random = normalize(Random(reads={stream: width}, n_latents=latents, seed=seed).atoms[stream].detach(), dim=1)
     return {
         "latents": sae,
         "neurons": TopOf(neurons, torch.cat([signs, -signs]), means[neurons], k),

@@ -21,7 +21,7 @@ from actscope.core.subject import Subject
 FIRES, PROMOTES = 8, 4  # tokens that set a latent off, that it promotes
 STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of an explanation's tokens that are others
 READS = (Port.parse("embed"), Port.parse("layers.1.resid_post"))
-SIZE = 10.0  # of what one unit of a latent writes; what stands there is some thirty times as long
+SIZE = 40.0  # of what one unit of a latent writes; what stands there is some eight times as long
 _OFTEN = 0.02  # share of tokens at which a latent fires that fires at random
 
 

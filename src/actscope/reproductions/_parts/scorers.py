@@ -25,7 +25,9 @@ from actscope.scores.explanation.surprisal import surprisal
 INPUT = ("detection", "fuzzing", "simulation", "log_loss", "embedding", "surprisal", "clarity", "responsiveness", "purity")
 OUTPUT = ("intervention", "faithfulness")  # judge what comes next
 BY_SUBJECT = "surprisal read by the subject"  # instead of by the model that copies from a description
-CHANCE = {"intervention": 0.5, "faithfulness": 0.0}
+EFFECT = 0.5  # nats by which the next token is moved, as in the paper
+EQUAL = "intervention at equal effect"  # in place of the same share of what each latent is in the text
+CHANCE = {"intervention": 0.5, EQUAL: 0.5, "faithfulness": 0.0}
 
 Scorer = Callable[[Sequence[Explanation], Dictionary, Subject, Store], Mapping[int, Score]]
 
@@ -38,6 +40,7 @@ class Scorers:
         draws = {"draws": 200, "permutations": 10, "others": 0, "seed": seed}
         shared = {"reading": reading, **draws}
         few = min(40, contexts)
+        steer = partial(intervention, reading=reading, places=places, samples=32, controls=3, **draws)
         self._by_name: dict[str, Callable[..., Mapping[int, Score]]] = {
             **{
                 one.__name__: partial(one, contexts=contexts, most=300, **shared)
@@ -49,7 +52,8 @@ class Scorers:
             "clarity": partial(clarity, samples=60, **shared),
             "responsiveness": partial(responsiveness, contexts=8, **shared),
             "purity": partial(purity, contexts=8, **shared),
-            "intervention": partial(intervention, reading=reading, places=places, samples=32, controls=3, **draws),
+            "intervention": steer,
+            EQUAL: partial(steer, kl=EFFECT),
             "faithfulness": partial(faithfulness, reading=reading, places=places, controls=1, draws=200, others=0, seed=seed),
         }
         self.seconds = dict.fromkeys(self._by_name, 0.0)

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -31,7 +32,7 @@ STEPS = tuple(2.0**power for power in range(-6, 4))  # strengths tried, in norms
 BEFORE = 4  # tokens that stand before a place at least
 FEWEST = 8  # sequences in which a latent fires: with fewer nothing is said of it
 
-_TRIED = 24  # places at which random directions are tried
+TUNED = 24  # places at which a strength is tried
 
 Measure = Callable[[Tensor, Tensor], Tensor]  # Int[g] places, Float[g v vocab] log-probabilities -> a row a place
 
@@ -158,7 +159,16 @@ class Places:
         return checked(judge, explanation, text, size.cumsum(0) - 1)[back].view(tokens.shape)
 
 
-def places_of(
+class Steering(NamedTuple):
+    """Where and how strongly to steer with one latent. kl: nats by which that moves the next token, on average."""
+
+    at: Places
+    unit: Float[Tensor, " d"]
+    length: float
+    kl: float
+
+
+def steering_of(
     dictionary: Dictionary,
     subject: Subject,
     store: Store,
@@ -166,37 +176,57 @@ def places_of(
     where: str,
     count: int,
     *,
+    factor: float,
+    kl: float | None,
     seed: int,
     reading: Reading | None = None,
-) -> Callable[[int], Places | None]:
-    """Latent -> up to `count` places at which to steer it, with at least BEFORE tokens before them.
+) -> Callable[[int], Steering | None]:
+    """Latent -> up to `count` places at which to steer with it, and its direction and strength.
 
-    "firing": where the latent first fires in a sequence, random sequences; None for a latent that has fewer than FEWEST
-    such places. "anywhere": random places, the same for all. reading: the documents encoded, in place of `documents` (None:
-    it is done here, where it is needed). Raises BadInput for another `where`, no such place in the documents, or where
-    random directions move no logit.
+    where: "firing", where the latent first fires in a sequence, random sequences, with at least BEFORE tokens before; None
+    for a latent that has fewer than FEWEST such places. "anywhere": random places, the same for all.
+    factor: times the latent's largest activation; None for one that never fires. kl: in its place, the strength at which
+    the next token's distribution moves by so many nats at the first TUNED places (up to the largest of STEPS).
+    reading: the documents encoded, in place of `documents` (None: it is done here, where it is needed). Raises BadInput for
+    another `where`, no strength, no such place in the documents, or where random directions move no logit.
     """
     if where not in ("firing", "anywhere"):
         raise BadInput(f"where={where!r} given; expected 'firing' or 'anywhere'.")
-    site = dictionary.write.site
+    if not (math.isfinite(factor) and factor and (kl is None or 0 < kl < math.inf)):
+        raise BadInput(f"factor={factor}, kl={kl} given; expected times the largest activation, not 0, or nats above 0.")
     inside = None if documents is None else sorted(documents)
     if reading is not None:
         inside = reading.text.where[:, 0].unique().tolist()
-    every = Places.of(subject, site, store, inside, count, least=BEFORE, seed=seed)
-    check_reaches(every.first(_TRIED))
-    if where == "anywhere":
-        return lambda latent: every
-    read = Reading.of(dictionary, store, TokenText.of(store, subject), inside) if reading is None else reading
+    every = Places.of(subject, dictionary.write.site, store, inside, count, least=BEFORE, seed=seed)
+    check_reaches(every.first(TUNED))
+    if reading is None and (where == "firing" or kl is None):
+        reading = Reading.of(dictionary, store, TokenText.of(store, subject), inside)
+    atoms = dictionary.atoms[dictionary.write].detach().float().cpu()
 
-    def firing(latent: int) -> Places | None:
+    def firing(read: Reading, latent: int) -> Places | None:
         rows, _ = read.active(latent)
         begins = read.text.start[rows]
         first = torch.ones_like(begins, dtype=torch.bool)
         first[1:] = begins[1:] != begins[:-1]
         rows = rows[first & (read.text.place[rows] >= BEFORE)]
-        return Places.among(subject, site, store, read.text.where[rows], count, seed=seed) if len(rows) >= FEWEST else None
+        spots = read.text.where[rows]
+        return Places.among(subject, every.site, store, spots, count, seed=seed) if len(rows) >= FEWEST else None
 
-    return firing
+    def steering(latent: int) -> Steering | None:
+        at = every if where == "anywhere" or reading is None else firing(reading, latent)
+        if at is None:
+            return None
+        unit = normalize(atoms[latent], dim=0)
+        if kl is not None:
+            return Steering(at, unit, *at.first(TUNED).strength(unit, kl))
+        assert reading is not None, "read above, where a strength is a factor"
+        _, values = reading.active(latent)
+        if not len(values):
+            return None
+        length = factor * float(values.max()) * float(atoms[latent].norm())
+        return Steering(at, unit, length, float(at.first(TUNED).moved(unit, [length])[0]))
+
+    return steering
 
 
 def random_units(count: int, width: int, *, seed: int) -> Float[Tensor, "count d"]:

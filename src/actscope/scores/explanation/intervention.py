@@ -1,18 +1,23 @@
 """Intervention: can the effect of steering with a latent be told from its explanation? Paulo, Mallen, Juang and Belrose 2024,
 "Automatically Interpreting Millions of Features in Large Language Models" (arXiv:2410.13928), intervention scoring.
 
-    1. In sequences of natural text in which the latent fires, where it first does so, add its direction where it writes, at
-       the strength at which the next token's distribution moves by `kl` nats on average, for all latents the same.
+    1. In sequences of natural text in which the latent fires, where it first does so, add its direction where it writes:
+       `factor` times as much as its largest activation there.
     2. Draw next tokens with and without it.
     3. Ask a judge of each drawn token, given the explanation alone, whether it is what the explanation speaks of. The score
        is the balanced accuracy at telling tokens drawn with it from tokens drawn without.
     4. At these places the same with random directions, and with other latents' directions, of the same length.
 
+The strength is the latent's own, as people steer (FADE, arXiv:2502.16994; AxBench, arXiv:2501.17148): the score asks what the
+latent does in about the range in which it works, so one that does little there gets little. The paper adds to every latent
+what moves the next token by the same `kl` nats, on average and on the contexts that are judged (appendix G.1); give kl= for
+that. It asks something else: of two effects of the same size, which is the easier to tell. A random direction, far outside
+its range, has an effect too.
+
 The explanation must speak of the output: of tokens that come next, such as `promoted` finds. The paper's scorer is a language
 model, which says how much likelier the explanation became by reading the continuation; a judge of single tokens stands in its
-place, and 0.5 + half of the rise in the judge's yes is what comes out. The contexts, and that the strength is found on those
-that are judged, are as in the paper's appendix G.1. With where="anywhere" the places are drawn at random, the same for all, so
-that a latent which never fires by itself can be judged.
+place, and 0.5 + half of the rise in the judge's yes is what comes out. With where="anywhere" the places are drawn at random,
+the same for all latents, in place of those where the latent fires.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,7 +39,7 @@ from actscope.scores._parts.agreement import Pairs, balanced_accuracy, over, per
 from actscope.scores._parts.bootstrap import interval, resample
 from actscope.scores._parts.judging import partners
 from actscope.scores._parts.reading import Reading, check_subject
-from actscope.scores._parts.steering import Places, places_of, random_units
+from actscope.scores._parts.steering import Places, random_units, steering_of
 
 __all__ = ["intervention"]
 
@@ -51,8 +56,8 @@ def intervention(
     where: str = "firing",
     places: int = 100,
     samples: int = 8,
-    kl: float = 0.5,
-    tuned: int = 24,
+    factor: float = 2.0,
+    kl: float | None = None,
     window: int = 32,
     controls: int = 5,
     others: int = 3,
@@ -64,30 +69,34 @@ def intervention(
 
     At `places` places, from as many documents as there are, `samples` next tokens are drawn with the latent's direction
     added and as many without, at the same chances; chance is 0.5. where: "firing", where the latent first fires in a
-    sequence, or "anywhere", the same places for all latents. reading: the documents encoded, in place of `documents`. kl:
-    nats by which the next token's distribution is moved on average, at the first `tuned` places; where no strength up to 8
-    times the norm of what stands at the site does, that one is taken. window: tokens before a drawn one that the judge reads.
+    sequence, or "anywhere", the same places for all latents. factor: of the largest activation on the documents. kl: in its
+    place, the nats by which the next token's distribution is moved on average, at the first 24 places (None: by factor);
+    where no strength up to 8 times the norm of what stands at the site does, that one is taken. reading: the documents
+    encoded, in place of `documents`. window: tokens before a drawn one that the judge reads.
 
     control: the same with `controls` random directions of the same length, mean. interval: of the value, bootstrap over
     documents. parts: over_random_low, over_random_high: the interval of value - control; permuted: the value with the labels
     permuted, mean over `permutations`; other: these tokens judged by `others` explanations of other latents, and
     over_other_low, over_other_high; other_direction: with other latents' directions of the same length; steered, unsteered:
-    the judge's yes; kl: reached at the `tuned` places; length: of what is added; places: how many; judged: tokens the judge
-    was asked about; unanswered. Returns latent -> Score; none for one without an answered token on a side, or one that is to
-    be steered where it fires and does so in fewer than 8 sequences behind the 4th token. Raises BadInput for another `where`
-    or where random directions move no logit, WrongSubject, Interrupted.
+    the judge's yes; kl: how far the next token moved at the first 24 places; length: of what is added; places: how many;
+    judged: tokens the judge was asked about; unanswered. Returns latent -> Score; none for one without an answered token on a
+    side, one that never fires (but with kl), or one that is to be steered where it fires and does so in fewer than 8 sequences
+    behind the 4th token. Raises BadInput for another `where`, factor=0 or where random directions move no logit,
+    WrongSubject, Interrupted.
     """
     check_subject(dictionary, subject, store)
-    places_for = places_of(dictionary, subject, store, documents, where, places, seed=seed, reading=reading)
+    steering = steering_of(
+        dictionary, subject, store, documents, where, places, factor=factor, kl=kl, seed=seed, reading=reading
+    )
     atoms, found = normalize(dictionary.atoms[dictionary.write].detach().float().cpu(), dim=1), {}
     for explanation, ring in zip(explanations, partners(explanations, others, seed=seed), strict=True):
         if stop_requested():
             raise Interrupted("Stopped while steering; nothing of this score is kept. Run the same command again.")
-        if (at := places_for(explanation.latent)) is None:
+        if (steered := steering(explanation.latent)) is None:
             continue
-        length, reached = at.first(tuned).strength(atoms[explanation.latent], kl)
+        at, unit, length, reached = steered
         chance = random_units(controls, atoms.shape[1], seed=seed + 1 + explanation.latent)
-        units = [atoms[[explanation.latent]], chance, atoms[[explanations[other].latent for other in ring]]]
+        units = [unit[None], chance, atoms[[explanations[other].latent for other in ring]]]
         tokens = at.drawn(length * torch.cat([torch.zeros(1, atoms.shape[1]), *units]), samples)
         told = at.told(judge, explanation, tokens, window)
         if told[:, :2].isfinite().any(2).any(0).all():
@@ -133,6 +142,6 @@ def _score(
     parts["permuted"] = float(permuted_values(balanced_accuracy, own, permutations, seed).mean())
     parts["documents"] = float(len(own.document.unique()))
     return Score(
-        name="intervention", definition="intervention@2", value=float(plain(balanced_accuracy, own)), unit="balanced accuracy",
+        name="intervention", definition="intervention@3", value=float(plain(balanced_accuracy, own)), unit="balanced accuracy",
         better="higher", n=len(own.told), interval=interval(resampled), control=means.get("random"), parts=parts,
     )  # fmt: skip

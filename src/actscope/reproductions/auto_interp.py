@@ -19,13 +19,14 @@ Interpreting Millions of Features in Large Language Models" (arXiv:2410.13928); 
     6. Beside it, not judged: steering with all three at the same effect, 0.5 nats, as the paper has it, in place of the same
        share of what each is in the text (twice its largest activation).
 
-Of step 5 the layer, the matching, the length of rules and the verdict were set before any outcome was seen. Seeds 0 to 11 have
-been seen: on 3 to 5, with 16 pairs a seed, latents did not outscore on embedding, surprisal and intervention, which was power
-in two (48 pairs since); on 9 to 11 not on intervention at the same effect. On seeds 100 and 101, since, no setting of that told
-latents from random directions: in a stream of 128 numbers, directions that are made to move the next token as much are told as
-well. So latents are steered in their own range (intervention@3), chosen on 100 and 101 too. The random directions are of
-length 1 since then: they were shorter, and faithfulness, which steers by activations, had steered with them 256 times too
-little. The seeds of a full run, 12 to 14, are fresh. Since seeds 6 to 8, where features that move nothing were told because
+Of step 5 the layer, the matching, the length of rules and the verdict were set before any outcome was seen. Seeds 0 to 14 have
+been seen. On 3 to 5, with 16 pairs a seed (48 since), latents did not outscore on embedding, surprisal and intervention; on 9 to
+11 not on intervention at the same effect. No setting of that told latents from random directions on seeds 100 and 101: in a
+stream of 128 numbers, directions that are made to move the next token as much are told as well. So latents are steered in their
+own range (intervention@3), chosen on 100 and 101 too. The random directions are of length 1 since then: they were shorter, and
+faithfulness, which steers by activations, had steered with them 256 times too little. On 12 to 14 they outscored on all eleven,
+but embedding put spoilt explanations in order at 0.867, 0.883 and 0.9; it compares word by word since (embedding@2), chosen on
+100 to 105. The seeds of a full run, 15 to 17, are fresh. Since seeds 6 to 8, where features that move nothing were told because
 random directions of the length tried in vain scored below chance, a feature is told where its score is above chance too.
 An earlier form (ten latents at a layer's neurons, drawn without regard to how often they fire) found no difference.
 
@@ -89,7 +90,7 @@ def auto_interp(
     rows: int = 200_000,
     each: int = 2,
     judged: int = 12,
-    steered: int = 12,
+    steered: int = 10,
     contexts: int = 50,
     places: int = 32,
     full: bool = False,
@@ -105,7 +106,7 @@ def auto_interp(
     began = time.monotonic()
     sizes = _Sizes(tokens, fitted, latents, k, rows, each, judged, steered, contexts, places)
     if full:
-        seeds = (12, 13, 14)
+        seeds = (15, 16, 17)
         sizes = _Sizes(60_000, 300_000, 2048, k, 900_000, 3, 48, 48, contexts, 40, BY_SUBJECT)
     subject = load("pocket")
     found = []

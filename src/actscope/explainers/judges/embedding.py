@@ -25,8 +25,9 @@ class Embedding:
 
     def __init__(self, encoder: Encoder | Subject, *, text: TokenText | None = None, window: int = 16):
         """encoder: texts -> vectors, or a sentence encoder as `act.load` gives it; of a subject that reads forward only, token
-        embeddings are summed, the last ones of a context with the most weight. text: where its tokens are counted, so that
-        common ones weigh less. window: tokens of a context. Raises BadInput for a window below 1."""
+        embeddings are compared, the last ones of a context with the most weight, and the nearest two are the answer. text:
+        where its tokens are counted, so that common ones weigh less. window: tokens of a context. Raises BadInput for a
+        window below 1."""
         if window < 1:
             raise BadInput(f"window={window} given; expected at least 1 token.")
         self._similarity = similarity(encoder, text, window)

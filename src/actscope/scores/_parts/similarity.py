@@ -66,26 +66,28 @@ class Similarity:
 
 @dataclass(frozen=True)
 class OwnEmbeddings:
-    """A judge by the subject's own token embeddings, where there is no sentence encoder: (1 + cosine) / 2 of the explanation's
-    words and of the up to `window` tokens that end with the row.
+    """A judge by the subject's own token embeddings, where there is no sentence encoder: (1 + similarity) / 2 of the nearest
+    two of the explanation's words and the up to `window` tokens that end with the row.
 
-    Both are weighted sums of the tokens' unit vectors. What all embeddings have in common says nothing: their mean and their
-    `common` main directions are taken out (Mu and Viswanath 2018, "All-but-the-top"). A token of share p weighs log 1 / p
-    (Jones 1972, "A statistical interpretation of term specificity").
-    Each token of an explanation counts once, or the marks between the words it names would be most of it. A token of the
-    context weighs `fade` times the one after it: what sets a latent off stands at the end, and a plain mean is mostly about
-    the rest. text: where tokens are counted; None: all are as common.
+    Words are compared one by one and the best pair counts, as late interaction does (Khattab and Zaharia 2020, "ColBERT",
+    arXiv:2004.12832; there a query's words add up, but those of an explanation are as often alternatives). Their sums blur: a
+    context with one of eight words named was no nearer than others. Similarity is the cosine of two embeddings times the
+    weight of the explanation's word, times `fade` for each token between the context's word and the row: what sets a latent
+    off stands at the end. What all embeddings have in common says nothing: their mean and their `common` main directions are
+    taken out (Mu and Viswanath 2018, "All-but-the-top"). A word of share p weighs log 1 / p (Jones 1972, "A statistical
+    interpretation of term specificity"), as a part of the most that one of the explanation's weighs, so that the marks
+    between the words it names are not what is found. text: where tokens are counted; None: all are as common.
     """
 
     subject: Subject
     text: TokenText | None = None
     window: int = 16
-    fade: float = 0.5
+    fade: float = 0.75
     common: int = 8
 
     @cached_property
     def table(self) -> Float[Tensor, "v d"]:
-        """The weighted vector of every token."""
+        """The unit vector of every token, times its weight."""
         site = Site("embed")
         if site not in self.subject.sites or Site("logits") not in self.subject.sites:
             raise BadInput(f"{self.subject.name} has no token embeddings to read; give encoder=, a function of texts.")
@@ -103,12 +105,14 @@ class OwnEmbeddings:
     def __call__(self, explanation: Explanation, text: TokenText, rows: Int[Tensor, " s"]) -> Float[Tensor, " s"]:
         inputs = self.subject.prepare([explanation.text])
         assert inputs.ids is not None
-        words = self.table[inputs.ids.cpu()[real_text(inputs).cpu()].unique()].sum(0)
-        contexts = torch.zeros(len(rows), self.table.shape[1])
+        words = self.table[inputs.ids.cpu()[real_text(inputs).cpu()].unique()]
+        words = words / words.norm(dim=1).max().clamp_min(1e-9)
+        nearest = (words @ normalize(self.table, dim=1).T).amax(0)  # of each token, to a word of the explanation
+        found = torch.full((len(rows),), -1.0)
         for back in range(self.window):
-            inside = rows - back >= text.start[rows]
-            contexts += self.fade**back * inside[:, None] * self.table[text.ids[rows - back]]
-        return (1 + (normalize(contexts, dim=1) @ normalize(words, dim=0)).clamp(-1, 1)) / 2
+            here = self.fade**back * nearest[text.ids[rows - back]]
+            found = torch.where(rows - back >= text.start[rows], torch.maximum(found, here), found)
+        return (1 + found.clamp(-1, 1)) / 2
 
 
 def similarity(encoder: Encoder | Subject, text: TokenText | None, window: int) -> Similarity | OwnEmbeddings:

@@ -20,8 +20,8 @@ Interpreting Millions of Features in Large Language Models" (arXiv:2410.13928); 
        share of what each is in the text (twice its largest activation).
 
 Of step 5 the layer, the matching, the length of rules and the verdict were set before any outcome was seen. Seeds 0 to 14 have
-been seen. On 3 to 5, with 16 pairs a seed (48 since), latents did not outscore on embedding, surprisal and intervention; on 9 to
-11 not on intervention at the same effect. No setting of that told latents from random directions on seeds 100 and 101: in a
+been seen. On 3 to 5, with 16 pairs a seed (48 since), latents did not outscore on embedding, surprisal and intervention; on 9
+to 11 not on intervention at the same effect. No setting of that told latents from random directions on seeds 100 and 101: in a
 stream of 128 numbers, directions that are made to move the next token as much are told as well. So latents are steered in their
 own range (intervention@3), chosen on 100 and 101 too. The random directions are of length 1 since then: they were shorter, and
 faithfulness, which steers by activations, had steered with them 256 times too little. On 12 to 14 they outscored on all eleven,

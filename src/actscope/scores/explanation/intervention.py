@@ -69,25 +69,22 @@ def intervention(
 
     At `places` places, from as many documents as there are, `samples` next tokens are drawn with the latent's direction
     added and as many without, at the same chances; chance is 0.5. where: "firing", where the latent first fires in a
-    sequence, or "anywhere", the same places for all latents. factor: of the largest activation on the documents. kl: in its
-    place, the nats by which the next token's distribution is moved on average, at the first 24 places (None: by factor);
-    where no strength up to 8 times the norm of what stands at the site does, that one is taken. reading: the documents
+    sequence, or "anywhere". factor: of the largest activation on the documents. kl: in its place, the nats by which the next
+    token is to move, at the first 24 places and by at most 8 times the norm of what stands there. reading: the documents
     encoded, in place of `documents`. window: tokens before a drawn one that the judge reads.
 
     control: the same with `controls` random directions of the same length, mean. interval: of the value, bootstrap over
     documents. parts: over_random_low, over_random_high: the interval of value - control; permuted: the value with the labels
     permuted, mean over `permutations`; other: these tokens judged by `others` explanations of other latents, and
     over_other_low, over_other_high; other_direction: with other latents' directions of the same length; steered, unsteered:
-    the judge's yes; kl: how far the next token moved at the first 24 places; length: of what is added; places: how many;
-    judged: tokens the judge was asked about; unanswered. Returns latent -> Score; none for one without an answered token on a
-    side, one that never fires (but with kl), or one that is to be steered where it fires and does so in fewer than 8 sequences
-    behind the 4th token. Raises BadInput for another `where`, factor=0 or where random directions move no logit,
-    WrongSubject, Interrupted.
+    the judge's yes; kl: how far the next token moved; length: of what is added; places; judged: tokens asked about;
+    unanswered. Returns latent -> Score; none for one without an answered token on a side, one that never fires (but with kl),
+    or one to be steered where it first fires that does so in fewer than 8 sequences. Raises BadInput for another `where`,
+    factor=0 or where random directions move no logit, WrongSubject, Interrupted.
     """
     check_subject(dictionary, subject, store)
-    steering = steering_of(
-        dictionary, subject, store, documents, where, places, factor=factor, kl=kl, seed=seed, reading=reading
-    )
+    strength = {"factor": factor, "kl": kl}
+    steering = steering_of(dictionary, subject, store, documents, where, places, **strength, seed=seed, reading=reading)
     atoms, found = normalize(dictionary.atoms[dictionary.write].detach().float().cpu(), dim=1), {}
     for explanation, ring in zip(explanations, partners(explanations, others, seed=seed), strict=True):
         if stop_requested():
@@ -100,7 +97,7 @@ def intervention(
         tokens = at.drawn(length * torch.cat([torch.zeros(1, atoms.shape[1]), *units]), samples)
         told = at.told(judge, explanation, tokens, window)
         if told[:, :2].isfinite().any(2).any(0).all():
-            parts = {"kl": reached, "length": length, "places": float(len(at)), "judged": float(told.numel()), **_yes(told)}
+            parts = {"kl": reached, "length": length, "places": float(len(at)), **_asked(told)}
             own, *sides = (_pairs(told, variant, at) for variant in range(1, tokens.shape[1]))
             theirs = [_pairs(at.told(judge, explanations[other], tokens[:, :2], window), 1, at) for other in ring]
             found[explanation.latent] = _score(
@@ -110,11 +107,16 @@ def intervention(
     return found
 
 
-def _yes(told: Float[Tensor, "p v s"]) -> dict[str, float]:
-    """The share of yes without and with the latent's direction, of the answers there are."""
+def _asked(told: Float[Tensor, "p v s"]) -> dict[str, float]:
+    """The share of yes without and with the latent's direction, of the answers there are, and how many were asked for."""
     known = told[:, :2].isfinite()
     shares = ((told[:, :2] > 0.5) & known).float().sum((0, 2)) / known.float().sum((0, 2))
-    return {"unsteered": float(shares[0]), "steered": float(shares[1]), "unanswered": float((~known).sum())}
+    return {
+        "unsteered": float(shares[0]),
+        "steered": float(shares[1]),
+        "unanswered": float((~known).sum()),
+        "judged": float(told.numel()),
+    }
 
 
 def _pairs(told: Float[Tensor, "p v s"], variant: int, at: Places) -> Pairs:

@@ -74,27 +74,26 @@ def intervention(
     encoded, in place of `documents`. window: tokens before a drawn one that the judge reads.
 
     control: the same with `controls` random directions of the same length, mean. interval: of the value, bootstrap over
-    documents. parts: over_random_low, over_random_high: the interval of value - control; permuted: the value with the labels
-    permuted, mean over `permutations`; other: these tokens judged by `others` explanations of other latents, and
-    over_other_low, over_other_high; other_direction: with other latents' directions of the same length; steered, unsteered:
-    the judge's yes; kl: how far the next token moved; length: of what is added; places; judged: tokens asked about;
-    unanswered. Returns latent -> Score; none for one without an answered token on a side, one that never fires (but with kl),
-    or one to be steered where it first fires that does so in fewer than 8 sequences. Raises BadInput for another `where`,
-    factor=0 or where random directions move no logit, WrongSubject, Interrupted.
+    documents. parts: over_random_low, over_random_high: the interval of value - control; permuted: with the labels permuted,
+    mean; other: judged by `others` explanations of other latents, and over_other_low, over_other_high; other_direction: with
+    other latents' directions of the same length; steered, unsteered: the judge's yes; kl: how far the next token moved;
+    length: of what is added; places; judged: tokens asked about; unanswered. Returns latent -> Score; none for one without an
+    answered token on a side, one that never fires (but with kl), or one to be steered where it first fires that does so in
+    fewer than 8 sequences. Raises BadInput (another `where`, factor=0, a site that moves no logit), WrongSubject, Interrupted.
     """
     check_subject(dictionary, subject, store)
-    strength = {"factor": factor, "kl": kl}
-    steering = steering_of(dictionary, subject, store, documents, where, places, **strength, seed=seed, reading=reading)
-    atoms, found = normalize(dictionary.atoms[dictionary.write].detach().float().cpu(), dim=1), {}
+    given, found = {"factor": factor, "kl": kl, "seed": seed, "reading": reading}, {}
+    steering = steering_of(dictionary, subject, store, documents, where, places, **given)
+    atoms = normalize(dictionary.atoms[dictionary.write].detach().float().cpu(), dim=1)
     for explanation, ring in zip(explanations, partners(explanations, others, seed=seed), strict=True):
         if stop_requested():
             raise Interrupted("Stopped while steering; nothing of this score is kept. Run the same command again.")
         if (steered := steering(explanation.latent)) is None:
             continue
         at, unit, length, reached = steered
-        chance = random_units(controls, atoms.shape[1], seed=seed + 1 + explanation.latent)
-        units = [unit[None], chance, atoms[[explanations[other].latent for other in ring]]]
-        tokens = at.drawn(length * torch.cat([torch.zeros(1, atoms.shape[1]), *units]), samples)
+        chance = random_units(controls, len(unit), seed=seed + 1 + explanation.latent)
+        units = [torch.zeros(1, len(unit)), unit[None], chance, atoms[[explanations[other].latent for other in ring]]]
+        tokens = at.drawn(length * torch.cat(units), samples)
         told = at.told(judge, explanation, tokens, window)
         if told[:, :2].isfinite().any(2).any(0).all():
             parts = {"kl": reached, "length": length, "places": float(len(at)), **_asked(told)}

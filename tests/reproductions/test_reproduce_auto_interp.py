@@ -95,7 +95,7 @@ def test_intervals_of_differences_and_turned_tables():
 
 @pytest.mark.full
 def test_truth_is_told_and_what_is_known_is_ordered():
-    result = auto_interp(seeds=(0,), tokens=30_000, fitted=30_000, latents=512, rows=60_000, judged=4, places=24)
+    result = auto_interp(seeds=(0,), tokens=30_000, fitted=30_000, latents=512, rows=60_000, judged=4, places=24, each=3)
     one = {name: values[0] for name, values in result.figures.items()}
     assert result.ours == one["detection: latents"] and result.baseline == one["detection: neurons"]
     assert all(one[f"planted rules, split {split}, mean"] > 0.95 for split in (1, 2, 3))

@@ -68,7 +68,8 @@ def test_noise_makes_true_explanations_worse(store):
 def test_output_features_promote_their_tokens_and_input_features_do_nothing(made: Planted):
     subject = load("pocket")
     acting, silent = made.latents("both", "output")[:4], made.latents("input")[:2]
-    anywhere = {"places": 24, "where": "anywhere"}  # what is planted is true of text in general, less of what follows one token
+    # What is planted is true of text in general, less of what follows one token; how long a direction is planted says nothing.
+    anywhere = {"places": 24, "where": "anywhere", "kl": 0.5}
     found = {one.latent: one for one in promoted(made.dictionary, subject, made.store, latents=acting, **anywhere)}
     assert set(found) == set(acting)
     for latent, one in found.items():

@@ -19,19 +19,9 @@ Interpreting Millions of Features in Large Language Models" (arXiv:2410.13928); 
     6. Beside it, not judged: steering with all three at the same effect, 0.5 nats, as the paper has it, in place of the same
        share of what each is in the text (twice its largest activation).
 
-Of step 5 the layer, the matching, the length of rules and the verdict were set before any outcome was seen. Seeds 0 to 14 have
-been seen. On 3 to 5, with 16 pairs a seed (48 since), latents did not outscore on embedding, surprisal and intervention; on 9
-to 11 not on intervention at the same effect. No setting of that told latents from random directions on seeds 100 and 101: in a
-stream of 128 numbers, directions that are made to move the next token as much are told as well. So latents are steered in their
-own range (intervention@3), chosen on 100 and 101 too. The random directions are of length 1 since then: they were shorter, and
-faithfulness, which steers by activations, had steered with them 256 times too little. On 12 to 14 they outscored on all eleven,
-but embedding put spoilt explanations in order at 0.867, 0.883 and 0.9; it compares word by word since (embedding@2), chosen on
-100 to 105. On 15 to 17 all means were above 0 in every seed, but two intervals of 22 touched it (embedding and surprisal, over
-random directions: from -0.001 and -0.003), and one seed had intervention at 0.877. So 96 latents a seed are judged since, 48 by
-what they do, and a scorer passes 3 by its mean over seeds. The seeds of a full run, 18 to 20, are fresh. Since seeds 6 to 8,
-where features that move nothing were told because random directions of the length tried in vain scored below chance, a feature
-is told where its score is above chance too.
-An earlier form (ten latents at a layer's neurons, drawn without regard to how often they fire) found no difference.
+The layer, the matching and the length of rules were set before any outcome of step 5 was seen. The rest came after outcomes of
+seeds 0 to 17: the strength of steering and the embedding word by word, chosen on seeds 100 to 105; 96 pairs for 48, and means
+over seeds in step 3. The seeds of a full run, 18 to 20, were fresh. LOG.md has what every earlier form found.
 
 Surprisal is read by a unigram model with a cache (_parts/cache_reader.py), which uses a description by copying from it; that
 needs explanations which name tokens, as all do here. A full run also has pocket read them, which cannot use a description.
@@ -298,7 +288,7 @@ def _output(features: Known, scorers: Scorers, text: _Text) -> dict[str, float]:
 def _families(
     dictionaries: dict[str, Dictionary], text: _Text, sizes: _Sizes, seed: int
 ) -> dict[str, dict[str, list[Score | float | None]]]:
-    """Step 5: scorer -> family -> the score of each latent drawn, chance where there is none, None without chance."""
+    """Steps 5 and 6: scorer -> family -> the score of each latent drawn, chance where there is none, None without chance."""
     contexts, places = sizes.contexts, sizes.places
     readings = {name: [text.reading(one, split) for split in range(3)] for name, one in dictionaries.items()}
     chosen = drawn_alike({name: _often(one, contexts) for name, one in readings.items()}, sizes.judged, seed=seed)
@@ -310,11 +300,11 @@ def _families(
         effects = promoted(*args, latents=few, places=places, tokens=8, seed=seed)
         alike = promoted(*args, latents=few[:BESIDE], places=places, tokens=8, kl=EFFECT, seed=seed)
         scorers = Scorers(readings[family][2], reader, contexts=contexts, places=places, seed=seed)
-        for name in (*INPUT, *OUTPUT, EQUAL):
-            these, asked = (explained, chosen[family]) if name in INPUT else (effects, few)
-            these, asked = (alike, few[:BESIDE]) if name == EQUAL else (these, asked)
-            scores = scorers(name, these, *args)
-            values[name][family] = [scores.get(latent, CHANCE.get(name)) for latent in asked]
+        asked = {INPUT: (explained, chosen[family]), OUTPUT: (effects, few), (EQUAL,): (alike, few[:BESIDE])}
+        for names, (these, latents) in asked.items():
+            for name in names:
+                scores = scorers(name, these, *args)
+                values[name][family] = [scores.get(latent, CHANCE.get(name)) for latent in latents]
     return values
 
 

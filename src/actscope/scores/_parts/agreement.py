@@ -89,6 +89,7 @@ def agreement(
     permutations: int,
     seed: int,
     parts: Mapping[str, float],
+    version: int = 1,
 ) -> Score:
     """value: the statistic. control: the same with what is told permuted among the rows, mean over `permutations`.
     interval: over the resampled documents. parts: permuted_low, permuted_high; documents; and where other latents'
@@ -108,8 +109,8 @@ def agreement(
         "documents": float(len(own.document.unique())),
     }
     return Score(
-        name=name, definition=f"{name}@1", value=float(plain(statistic, own)), unit=unit, better="higher", n=len(own.told),
-        interval=interval(resampled), control=float(permuted.mean()), parts=found,
+        name=name, definition=f"{name}@{version}", value=float(plain(statistic, own)), unit=unit, better="higher",
+        n=len(own.told), interval=interval(resampled), control=float(permuted.mean()), parts=found,
     )  # fmt: skip
 
 

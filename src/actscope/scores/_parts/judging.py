@@ -130,6 +130,7 @@ def judged(
     draws: int,
     seed: int,
     more: Parts = lambda number, answers: {},
+    version: int = 1,
 ) -> dict[int, Score]:
     """Latent -> the score of its explanation: how well the judge's answers agree with the truth of its cases.
 
@@ -164,6 +165,7 @@ def judged(
             **more(number, answers.own),
         }
         found[latent] = agreement(
-            name, statistic, own, theirs, unit=unit, weights=weights, permutations=permutations, seed=seed + latent, parts=parts
-        )
+            name, statistic, own, theirs, unit=unit, weights=weights, permutations=permutations, seed=seed + latent,
+            parts=parts, version=version,
+        )  # fmt: skip
     return found

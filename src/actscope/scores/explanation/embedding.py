@@ -11,7 +11,6 @@ by word, with more weight the nearer a token is to the end of the context: they 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from actscope.core.dictionary import Dictionary
 from actscope.core.explanation import Explanation
@@ -55,8 +54,7 @@ def embedding(
     reading = reading_of(dictionary, subject, store, documents, reading)
     judge = similarity(subject if encoder is None else encoder, reading.text, window)
     drawn = [reading.contexts(one.latent, most=most, above=above, seed=seed) for one in explanations]
-    found = judged(
+    return judged(
         "embedding", auroc, explanations, [Cases.of(one.active, one.random) for one in drawn], reading, judge,
-        unit="area under ROC", contexts=contexts, others=others, permutations=permutations, draws=draws, seed=seed,
+        unit="area under ROC", contexts=contexts, others=others, permutations=permutations, draws=draws, seed=seed, version=2,
     )  # fmt: skip
-    return {latent: replace(one, definition="embedding@2") for latent, one in found.items()}

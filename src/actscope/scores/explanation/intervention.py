@@ -8,16 +8,16 @@
        is the balanced accuracy at telling tokens drawn with it from tokens drawn without.
     4. At these places the same with random directions, and with other latents' directions, of the same length.
 
-The strength is the latent's own, as people steer (FADE, arXiv:2502.16994; AxBench, arXiv:2501.17148): the score asks what the
-latent does in about the range in which it works, so one that does little there gets little. The paper adds to every latent
-what moves the next token by the same `kl` nats, on average and on the contexts that are judged (appendix G.1); give kl= for
-that. It asks something else: of two effects of the same size, which is the easier to tell. A random direction, far outside
-its range, has an effect too.
+The question and the places (appendix G.1) are the paper's; two things are not. The strength is the latent's own, as many steer
+(FADE, arXiv:2502.16994; AxBench, arXiv:2501.17148): what does it do in about the range in which it works? One that does little
+there gets little. The paper adds to every latent what moves the next token by the same `kl` nats, on average over the contexts
+that are judged (give kl= for that), which asks which of two effects of one size is easier to tell: a random direction, far
+outside its range, has an effect too. And the paper's scorer is a language model, which says how much likelier the explanation
+became by reading the continuation; a judge of single tokens stands in its place, and 0.5 + half of the rise in the judge's yes
+is what comes out.
 
-The explanation must speak of the output: of tokens that come next, such as `promoted` finds. The paper's scorer is a language
-model, which says how much likelier the explanation became by reading the continuation; a judge of single tokens stands in its
-place, and 0.5 + half of the rise in the judge's yes is what comes out. With where="anywhere" the places are drawn at random,
-the same for all latents, in place of those where the latent fires.
+The explanation must speak of the output: of tokens that come next, such as `promoted` finds. With where="anywhere" the places
+are drawn at random, the same for all latents, in place of those where the latent fires.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -98,15 +98,18 @@ def test_approximations_that_break_their_bound_are_not_believed(monkeypatch):
     """A product that sums less precisely than float32 would be noticed at the latents computed again."""
     if not _native.available():
         pytest.skip("the kernel's check")
-    x, weight, plain = torch.randn(50, 16), torch.randn(300, 16), torch.addmm
+    x, weight, plain, asked = torch.randn(50, 16), torch.randn(300, 16), exact_topk._product, []
 
-    def coarse(bias, left, right, *, out):
-        plain(bias, left, right, out=out)
+    def coarse(rows, encoder, offset):
+        asked.append(len(rows))
+        out = plain(rows, encoder, offset)
         out[:, ::3] += 0.5  # too large: those are looked at first
+        return out
 
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "addmm", coarse)
+        patch.setattr(exact_topk, "_product", coarse)
         found = exact_topk.fast(x, weight, torch.zeros(300), 6)
+    assert sum(asked) == len(x)
     wanted = exact_topk.fast(x, weight, torch.zeros(300), 6)
     assert all(torch.equal(one.sort(1).values, other.sort(1).values) for one, other in zip(found, wanted, strict=True))
 

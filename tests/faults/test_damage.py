@@ -200,7 +200,7 @@ def test_a_disk_that_is_really_full(small_disk, whole, size):
     assert Run(size, capture_on, place / "s").codes(60) == [5] * size
     manifest = artifact.read_manifest(place / "s")
     assert not manifest["complete"] and not artifact.damaged(place / "s")
-    stood = {path.name: path.stat().st_mtime_ns for path in (place / "s").glob("unit-*")}
+    stood = {name: (place / "s" / name).stat().st_mtime_ns for name in capture_child.standing(place / "s")}
     assert not list((place / "s").glob(".*.tmp-*")), "a temporary file takes room"
     assert stood
     with pytest.raises(DiskFull, match="free some space and run the same command again"):
@@ -208,8 +208,7 @@ def test_a_disk_that_is_really_full(small_disk, whole, size):
     assert enlarge()
     store, _ = capture_child.capture(place / "s")
     assert store.content == artifact.read_manifest(whole)["content"]
-    again = {path.name: path.stat().st_mtime_ns for path in (place / "s").glob("unit-*")}
-    assert all(again[name] == time for name, time in stood.items())
+    assert all((place / "s" / name).stat().st_mtime_ns == time for name, time in stood.items())
 
 
 def test_a_process_is_killed_while_it_repairs(whole, tmp_path):

@@ -50,25 +50,13 @@ def expected() -> str:
     return store.content
 
 
-def standing(out: Path) -> set[str]:
-    """The units that a manifest or a journal names: what a restart must not run again. All of them are whole."""
-    if not (out / "manifest.json").exists():
-        return set()
-    assert not artifact.damaged(out)
-    named = set(artifact.read_manifest(out)["files"])
-    for journal in out.glob("journal-*.json"):
-        named |= {entry["file"] for _, entry in json.loads(journal.read_text())["units"]}
-    assert all(files.hash_file(out / name).startswith(name[12:20]) for name in named)
-    return named
-
-
 def written(out: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in out.glob("unit-*")}
 
 
 def finished(out: Path, expected: str, size: int) -> None:
     """So many processes end in the same bytes, repeat nothing that stands and leave nothing behind."""
-    kept, before = standing(out), written(out)
+    kept, before = capture_child.standing(out), written(out)
     assert Run(size, command, out).results() == [expected] * size
     after = written(out)
     assert all(after[name] == before[name] for name in kept), "a unit that stood was written again"
@@ -98,7 +86,7 @@ def killed_again_and_again(out: Path, expected: str, kills: int, seed: int) -> N
             life.kill(rank)
         codes = life.codes(within=60)
         assert set(codes) <= {0, 4, -signal.SIGKILL}, codes  # those left over say that one is lost, and stop
-        standing(out / str(number))
+        capture_child.standing(out / str(number))
         killed += -signal.SIGKILL in codes
         lives += 1
         assert lives < 2 * kills + 3, "lives are over before they are killed"
@@ -153,7 +141,7 @@ def test_a_termination_signal_to_one_is_obeyed_and_saved_by_all(tmp_path, expect
         time.sleep(0.005)
     both.kill(1, signal.SIGTERM)
     assert both.codes() == [4, 4]
-    assert not list(out.glob("journal-*")) and standing(out)
+    assert not list(out.glob("journal-*")) and capture_child.standing(out)
     finished(out, expected, 3)
 
 
@@ -244,6 +232,6 @@ def test_torchrun_itself_killed_with_all_it_started_or_one_process_of_it(tmp_pat
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         said = run.communicate(timeout=240)[0]
-        standing(out)
+        capture_child.standing(out)
     assert run.returncode == 0 and set(said.split()) == {expected}
     assert {path.name for path in out.iterdir()} == {"about.json", "manifest.json", *artifact.read_manifest(out)["files"]}
